@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/channel.h"
+
+#include "server/os/files.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { FRAMES_PER_WRITE = PIPE_BUF / WIRE_FRAME_SIZE };
+
+static void on_event(struct source *source, unsigned events);
+
+struct channel *channel_new(struct loop *loop, struct stats *own, int fd, unsigned requests)
+{
+	struct channel *c = malloc(sizeof *c + (size_t)requests * 2 * WIRE_FRAME_SIZE);
+
+	if (!c)
+		return NULL;
+	*c = (struct channel){
+		.source = {.fd = fd, .on_event = on_event},
+		.loop = loop,
+		.own = own,
+		.refs = 1,
+	};
+	list_init(&c->transfers);
+	return c;
+}
+
+static void channel_free(struct channel *c)
+{
+	loop_unwatch(c->loop, &c->source);
+	close(c->source.fd);
+	if (c->lingering)
+		counter_add(&c->own->active, (uint64_t)-1);
+	free(c);
+}
+
+static int ask(struct channel *c, unsigned events)
+{
+	if (c->source.watched && c->watching == events)
+		return 0;
+	c->watching = events;
+	return loop_watch(c->loop, &c->source, events);
+}
+
+/* Errors are always reported; room only where somebody waits for it. */
+int channel_watch(struct channel *c)
+{
+	bool kept = c->len > 0 && !c->corked;
+
+	return ask(c, POLLER_EDGE | (kept || c->is_dest ? POLLER_OUT : 0));
+}
+
+static void set_gone(struct channel *c)
+{
+	c->gone = true;
+	c->len = 0;
+	if (c->on_change)
+		c->on_change(c);
+}
+
+/* A frame that was refused for want of room stays; all others that were written leave. */
+static void flush(struct channel *c)
+{
+	unsigned at = 0;
+
+	while (at < c->len) {
+		unsigned n = c->len - at;
+		ssize_t written;
+
+		if (n > FRAMES_PER_WRITE * WIRE_FRAME_SIZE)
+			n = FRAMES_PER_WRITE * WIRE_FRAME_SIZE;
+		written = os_write_pipe(c->source.fd, c->kept + at, n);
+		if (written > 0) {
+			at += (unsigned)written;
+		} else if (errno == EAGAIN && n > WIRE_FRAME_SIZE) {
+			/* Less may fit: all or nothing holds for each write. One by one, then. */
+			written = os_write_pipe(c->source.fd, c->kept + at, WIRE_FRAME_SIZE);
+			if (written <= 0)
+				break;
+			at += (unsigned)written;
+		} else if (errno != EINTR) {
+			break;
+		}
+	}
+	if (at < c->len && errno != EAGAIN) {
+		set_gone(c);
+		return;
+	}
+	c->len -= at;
+	memmove(c->kept, c->kept + at, c->len);
+	if ((c->len > 0 || c->watching & POLLER_OUT) && channel_watch(c) < 0)
+		set_gone(c); /* nothing would ever wake us to write the rest */
+}
+
+static void put(struct channel *c, const void *frame)
+{
+	if (c->gone)
+		return;
+	memcpy(c->kept + c->len, frame, WIRE_FRAME_SIZE);
+	c->len += WIRE_FRAME_SIZE;
+	if (!c->corked)
+		flush(c);
+}
+
+void channel_info(struct channel *c, const struct sfd_file_info *info)
+{
+	unsigned char frame[WIRE_FRAME_SIZE];
+
+	wire_put_info(frame, info);
+	put(c, frame);
+}
+
+void channel_end(struct channel *c, const struct sfd_xfer_stat *stat)
+{
+	unsigned char frame[WIRE_FRAME_SIZE];
+
+	wire_put_stat(frame, stat);
+	put(c, frame);
+}
+
+void channel_refuse(struct channel *c, uint64_t tag, int err)
+{
+	const struct sfd_file_info info = {.cmd = SFD_FILE_INFO, .stat = err, .tag = tag};
+
+	stats_outcome(c->own, err);
+	channel_info(c, &info);
+}
+
+bool channel_progress(struct channel *c, const struct sfd_xfer_stat *stat)
+{
+	unsigned char frame[WIRE_FRAME_SIZE];
+
+	if (c->gone || c->len > 0)
+		return false;
+	wire_put_stat(frame, stat);
+	if (os_write_pipe(c->source.fd, frame, sizeof frame) > 0)
+		return true;
+	if (errno != EAGAIN && errno != EINTR)
+		set_gone(c);
+	return false;
+}
+
+void channel_uncork(struct channel *c)
+{
+	c->corked = false;
+	if (!c->gone && c->len > 0)
+		flush(c);
+}
+
+void channel_take(struct channel *c)
+{
+	c->refs++;
+}
+
+void channel_release(struct channel *c)
+{
+	if (--c->refs > 0)
+		return;
+	c->on_change = NULL;
+	if (c->len == 0) {
+		channel_free(c);
+		return;
+	}
+	c->lingering = true;
+	counter_add(&c->own->active, 1);
+}
+
+static void on_event(struct source *source, unsigned events)
+{
+	struct channel *c = container_of(source, struct channel, source);
+
+	if (events & POLLER_ERR)
+		set_gone(c);
+	else if (c->len > 0)
+		flush(c);
+	if (c->refs == 0) {
+		if (c->len == 0)
+			channel_free(c);
+	} else if (!c->gone && c->len == 0 && c->on_change) {
+		c->on_change(c);
+	}
+}

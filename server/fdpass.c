@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/fdpass.h"
+
+#include "server/os/process.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+int fdpass_send(int sock, const void *buf, size_t len, int fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec iov = {.iov_base = (void *)buf, .iov_len = len};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (fd >= 0) {
+		struct cmsghdr *c;
+
+		msg.msg_control = control;
+		msg.msg_controllen = sizeof control;
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	}
+	return sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+/* Every control message is walked, so that no descriptor is left behind unseen. */
+static void collect_fds(struct fdpass *m, struct msghdr *msg)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		size_t n;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+			if (m->nfds < FDPASS_MAX) {
+				m->fds[m->nfds++] = fd;
+			} else {
+				close(fd);
+				m->fds_lost = true;
+			}
+		}
+	}
+}
+
+int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m)
+{
+	/* Room for as many descriptors as the kernel lets anybody send, and the sender's credentials. */
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDPASS_MAX * sizeof(int)) + CMSG_SPACE(64)];
+	struct iovec iov = {.iov_base = buf, .iov_len = size};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof control,
+	};
+	struct os_credentials cred;
+	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	m->nfds = 0;
+	if (n < 0)
+		return -1;
+	m->len = (size_t)n;
+	m->data_cut = (msg.msg_flags & MSG_TRUNC) != 0;
+	m->fds_lost = (msg.msg_flags & MSG_CTRUNC) != 0;
+	collect_fds(m, &msg);
+	m->has_owner = os_get_credentials(&msg, &cred);
+	if (m->has_owner)
+		m->owner = (struct owner){.uid = cred.uid, .pid = cred.pid};
+	return 0;
+}
+
+int fdpass_take(struct fdpass *m, unsigned i)
+{
+	int fd;
+
+	if (i >= m->nfds)
+		return -1;
+	fd = m->fds[i];
+	m->fds[i] = -1;
+	return fd;
+}
+
+void fdpass_drop(struct fdpass *m)
+{
+	for (unsigned i = 0; i < m->nfds; i++) {
+		if (m->fds[i] >= 0)
+			close(m->fds[i]);
+	}
+	m->nfds = 0;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Messages with descriptors over UNIX sockets, between processes of the daemon and from its clients. */
+#ifndef SFD_FDPASS_H
+#define SFD_FDPASS_H
+
+#include "server/access.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { FDPASS_MAX = 253 }; /* SCM_MAX_FD, unix(7) */
+
+/* A message received. Owns the descriptors that are not -1. */
+struct fdpass {
+	size_t len;
+	bool data_cut;  /* the message was longer than the buffer */
+	bool fds_lost;  /* more descriptors came than there was room for */
+	bool has_owner; /* the kernel said who sent it */
+	struct owner owner;
+	unsigned nfds;
+	int fds[FDPASS_MAX + 1];
+};
+
+/* Sends one message with at most one descriptor (-1: none), which stays the caller's. Never blocks. 0, or -1 and errno. */
+int fdpass_send(int sock, const void *buf, size_t len, int fd);
+
+/* Receives one message. Never blocks. 0, or -1 and errno (EAGAIN: there is none); then nothing is owned. */
+int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m);
+
+/* Hands descriptor `i` over to the caller; -1 if there is none. */
+int fdpass_take(struct fdpass *m, unsigned i);
+
+/* Closes what was not taken. */
+void fdpass_drop(struct fdpass *m);
+
+#endif

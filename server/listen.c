@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/listen.h"
+
+#include "lib/wire.h"
+#include "server/access.h"
+#include "server/os/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct complaint {
+	char *text;
+	size_t size;
+};
+
+static int complain(const struct complaint *c, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static int complain(const struct complaint *c, int err, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(c->text, c->size, format, ap);
+	va_end(ap);
+	return err;
+}
+
+static int find_dir(char *out, size_t size, const char *dir, const struct complaint *c)
+{
+	int err;
+
+	if (dir) {
+		int n = snprintf(out, size, "%s", dir);
+
+		err = n < 0 || (size_t)n >= size ? ENAMETOOLONG : 0;
+	} else {
+		err = wire_default_dir(out, size, geteuid(), secure_getenv("XDG_RUNTIME_DIR"));
+	}
+	if (err == ENOENT)
+		return complain(c, err, "no socket directory: set XDG_RUNTIME_DIR, or name one with -S");
+	if (err != 0)
+		return complain(c, err, "the socket directory's name is too long: name a shorter one with -S");
+	return 0;
+}
+
+int listen_path(char *path, size_t path_size, const char *dir, const char *name, char *error, size_t size)
+{
+	const struct complaint c = {error, size};
+	char where[LISTEN_PATH_SIZE];
+	int err = find_dir(where, sizeof where, dir, &c);
+
+	if (err != 0)
+		return err;
+	err = wire_socket_path(path, path_size, where, name);
+	if (err != 0)
+		return complain(&c, err,
+			"the socket's path, %s/sendfiled.%s.socket, is longer than %zu bytes: choose a shorter -S or -s", where,
+			name, path_size - 1);
+	return 0;
+}
+
+/* The default directory is ours to make; one that was named with -S is not. */
+static int open_dir(struct listener *l, const char *dir, const char *named, const struct complaint *c)
+{
+	if (!named && mkdir(dir, geteuid() == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
+		return complain(c, errno, "cannot make the socket directory %s: %s", dir, strerror(errno));
+	l->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l->dir < 0)
+		return complain(c, errno, "cannot use the socket directory %s: %s", dir, strerror(errno));
+	return 0;
+}
+
+/* Whether the name still stands for the file that is open: its last owner may have removed it since. */
+static bool is_current(int dir, const char *name, int fd)
+{
+	struct stat a, b;
+
+	return fstat(fd, &a) == 0 && fstatat(dir, name, &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_dev == b.st_dev &&
+	       a.st_ino == b.st_ino;
+}
+
+static int take_lock(struct listener *l, const char *name, const struct complaint *c)
+{
+	for (;;) {
+		l->lock = openat(l->dir, l->lock_name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (l->lock < 0)
+			return complain(c, errno, "cannot make the lock file %s: %s", l->lock_name, strerror(errno));
+		if (flock(l->lock, LOCK_EX | LOCK_NB) < 0) {
+			int err = errno == EWOULDBLOCK ? EADDRINUSE : errno;
+
+			close(l->lock);
+			l->lock = -1;
+			if (err == EADDRINUSE)
+				return complain(c, err, "a daemon named '%s' is running already: stop it, or choose another -s", name);
+			return complain(c, err, "cannot lock %s: %s", l->lock_name, strerror(err));
+		}
+		if (is_current(l->dir, l->lock_name, l->lock))
+			return 0;
+		close(l->lock);
+	}
+}
+
+/* Bound under another name and then renamed: what has the real name is always complete, and a stale one is replaced. */
+static int bind_socket(struct listener *l, const char *dir, const struct identity *id, const struct complaint *c)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	char temp[32];
+	mode_t mask;
+	int err, n;
+
+	snprintf(temp, sizeof temp, ".sfd.%d", (int)getpid());
+	n = snprintf(sa.sun_path, sizeof sa.sun_path, "%s/%s", dir, temp);
+	if (n < 0 || (size_t)n >= sizeof sa.sun_path)
+		return complain(c, ENAMETOOLONG, "the socket directory's name is too long: name a shorter one with -S");
+	l->sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->sock < 0 || os_want_credentials(l->sock) < 0)
+		return complain(c, errno, "cannot make a socket: %s", strerror(errno));
+	unlinkat(l->dir, temp, 0); /* of a namesake that was killed: we hold the lock */
+	mask = umask(0177);
+	err = bind(l->sock, (struct sockaddr *)&sa, sizeof sa) < 0 ? errno : 0;
+	umask(mask);
+	if (err != 0)
+		return complain(c, err, "cannot bind a socket in %s: %s", dir, strerror(err));
+	if (id->change && id->uid != UID_UNMAPPED && fchownat(l->dir, temp, id->uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0)
+		err = errno;
+	else if (renameat(l->dir, temp, l->dir, l->socket_name) < 0)
+		err = errno;
+	if (err != 0) {
+		unlinkat(l->dir, temp, 0);
+		return complain(c, err, "cannot set up the socket in %s: %s", dir, strerror(err));
+	}
+	return 0;
+}
+
+int listener_open(struct listener *l, const char *dir, const char *name, const struct identity *id, char *error, size_t size)
+{
+	const struct complaint c = {error, size};
+	char where[LISTEN_PATH_SIZE], path[LISTEN_PATH_SIZE];
+	int err;
+
+	*l = (struct listener){.sock = -1, .lock = -1, .dir = -1};
+	err = listen_path(path, sizeof path, dir, name, error, size);
+	if (err == 0)
+		err = find_dir(where, sizeof where, dir, &c);
+	if (err == 0)
+		err = open_dir(l, where, dir, &c);
+	if (err != 0)
+		return err;
+	/* Both fit: the whole path did, and the lock's name is the shorter one. */
+	snprintf(l->socket_name, sizeof l->socket_name, "%s", path + strlen(where) + 1);
+	snprintf(l->lock_name, sizeof l->lock_name, "sendfiled.%.80s.lock", name);
+	err = take_lock(l, name, &c);
+	if (err == 0)
+		err = bind_socket(l, where, id, &c);
+	if (err != 0)
+		listener_close(l);
+	return err;
+}
+
+void listener_close(struct listener *l)
+{
+	if (l->lock >= 0) {
+		unlinkat(l->dir, l->socket_name, 0);
+		unlinkat(l->dir, l->lock_name, 0);
+		close(l->lock);
+	}
+	if (l->sock >= 0)
+		close(l->sock);
+	if (l->dir >= 0)
+		close(l->dir);
+	l->sock = l->lock = l->dir = -1;
+}

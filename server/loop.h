@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A worker's event loop: sources with callbacks over the system's poller. */
+#ifndef SFD_LOOP_H
+#define SFD_LOOP_H
+
+#include "server/os/poller.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LOOP_BATCH = 64 };
+
+/* Something that is waited for; a member of the struct that it belongs to (container_of()). Does not own `fd`. */
+struct source {
+	int fd;
+	bool watched;
+	void (*on_event)(struct source *source, unsigned events);
+};
+
+struct loop {
+	int poller;
+	int pending, next; /* events of the current batch */
+	uint64_t now_ns;   /* CLOCK_MONOTONIC, read after each wait */
+	struct poller_event batch[LOOP_BATCH];
+};
+
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+uint64_t clock_now_ns(void);
+
+/* 0, or -1 and errno. The poller is the loop's. */
+int loop_init(struct loop *loop);
+void loop_free(struct loop *loop);
+
+/* Starts to wait for `events`, or changes what is waited for. 0, or -1 and errno (EPERM: cannot be polled). */
+int loop_watch(struct loop *loop, struct source *source, unsigned events);
+
+/* Stops waiting; an event of it that was fetched already is dropped. Before the descriptor is closed, always. */
+void loop_unwatch(struct loop *loop, struct source *source);
+
+/* Waits up to `timeout_ms` (-1: for ever), then calls back every source that has something. -1 and errno. */
+int loop_run_once(struct loop *loop, int timeout_ms);
+
+#endif

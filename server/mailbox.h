@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Mail between workers. A second message (send-open, cancel) may be received by any worker; the one that got it passes it
+ * on to the one whose slot is in the id, and, for a send-open, says "closed" once it holds no copy of the destination any
+ * more. Each slot has a mailbox, a socket pair that the master made, so mail outlives a worker; its successor finds no
+ * transfer of that generation and closes what came.
+ */
+#ifndef SFD_MAILBOX_H
+#define SFD_MAILBOX_H
+
+#include "server/access.h"
+#include "server/list.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum mail_kind {
+	MAIL_SEND_OPEN = 1, /* with the destination */
+	MAIL_CANCEL,
+	MAIL_CLOSED, /* the sender has closed its copy of what it mailed under `seq` */
+	MAIL_POKE,   /* look around: a worker died */
+};
+
+struct mail {
+	uint32_t kind;
+	uint32_t from_slot, from_generation;
+	struct owner owner; /* the client's */
+	uint64_t id;        /* the transfer's */
+	uint64_t seq;
+};
+
+/* Makes a mailbox: ends[0] to read from, ends[1] to write to. 0, or -1 and errno. */
+int mailbox_new(int ends[2]);
+
+/* 0, or -1 and errno (EAGAIN: full). Never blocks; `fd` (-1: none) stays the caller's. */
+int mailbox_send(int box, const struct mail *m, int fd);
+
+/* True if there was a letter; `*fd`, the caller's to close, is -1 if it had no descriptor. */
+bool mailbox_receive(int box, struct mail *m, int *fd);
+
+/* Letters that a full mailbox had no room for, in order. */
+struct outbox {
+	struct list letters;
+	const int *boxes; /* by slot: where to write to */
+};
+
+void outbox_init(struct outbox *o, const int *boxes);
+
+/*
+ * Mails, now or, if there is no room, with outbox_pump(). Takes over `fd` (-1: none), and closes it as soon as it has
+ * been mailed. Letters arrive in the order in which they were given. 0, or -1 and ENOMEM: then it is closed unsent.
+ */
+int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd);
+
+/* Tries again. True if nothing is left. */
+bool outbox_pump(struct outbox *o);
+
+#endif

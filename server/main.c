@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* sendfiled: the start-up order. */
+#include "server/limits.h"
+#include "server/listen.h"
+#include "server/log.h"
+#include "server/master.h"
+#include "server/options.h"
+#include "server/os/files.h"
+#include "server/os/process.h"
+#include "server/ping.h"
+#include "server/privilege.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+/* Whoever waits to hear how the start went gets one int: 0, or an errno. */
+struct announcement {
+	int fd; /* -1: nobody waits, or they have heard */
+	bool detach;
+};
+
+static void announce(struct announcement *a, int status)
+{
+	if (a->fd < 0)
+		return;
+	if (write(a->fd, &status, sizeof status) != sizeof status && status == 0)
+		log_line(LOG_LEVEL_WARNING, "whoever waited for this daemon's start has gone");
+	close(a->fd);
+	a->fd = -1;
+}
+
+static void on_ready(void *arg)
+{
+	struct announcement *a = arg;
+
+	log_line(LOG_LEVEL_INFO, "ready");
+	if (a->detach) {
+		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+		for (int fd = 0; null >= 0 && fd <= STDERR_FILENO; fd++)
+			dup2(null, fd);
+		if (null > STDERR_FILENO)
+			close(null);
+		log_to_system();
+	}
+	announce(a, 0);
+}
+
+/* In the process that was started: waits for the one in the background, and ends as its start did. */
+static _Noreturn void leave_to(pid_t daemon, int ready)
+{
+	int status;
+
+	if (read(ready, &status, sizeof status) == sizeof status && status == 0)
+		_exit(EX_OK);
+	while (waitpid(daemon, &status, 0) < 0 && errno == EINTR)
+		;
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EX_OSERR);
+}
+
+/* Goes to the background, in a session of its own. The terminal stays ours, for complaints, until all is ready. */
+static int daemonize(struct announcement *a)
+{
+	int ready[2];
+	pid_t pid;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		return -1;
+	pid = fork();
+	if (pid < 0)
+		return -1;
+	if (pid > 0) {
+		close(ready[1]);
+		leave_to(pid, ready[0]);
+	}
+	close(ready[0]);
+	setsid();
+	a->fd = ready[1];
+	a->detach = true;
+	return 0;
+}
+
+/* The directory to serve; -1 and errno, said in the log. */
+static int open_root(const char *path)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int err;
+
+	if (fd < 0) {
+		log_line(LOG_LEVEL_ERROR, "cannot serve the root directory %s: %s; name another with -r", path, strerror(errno));
+		return -1;
+	}
+	err = os_probe_open_beneath(fd);
+	if (err != 0) {
+		log_line(LOG_LEVEL_ERROR,
+			"this kernel cannot confine opens to the root directory: openat2(2): %s; it needs Linux 5.6, and in a container a "
+			"seccomp profile that allows openat2",
+			strerror(err));
+		close(fd);
+		errno = err;
+		return -1;
+	}
+	return fd;
+}
+
+static unsigned worker_count(const struct options *o)
+{
+	long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (o->workers > 0)
+		return o->workers;
+	if (online < 1)
+		return 1;
+	return online > WORKERS_MAX ? WORKERS_MAX : (unsigned)online;
+}
+
+static int fail(struct announcement *a, int err, int status)
+{
+	announce(a, err);
+	return status;
+}
+
+static int serve(const struct options *o, struct announcement *a, int parent_fd)
+{
+	struct master_config config = {
+		.options = o,
+		.starter = getuid(),
+		.parent_fd = parent_fd,
+		.workers = worker_count(o),
+		.ready = on_ready,
+		.ready_arg = a,
+	};
+	struct identity identity;
+	struct listener listener;
+	char error[512];
+	int err;
+
+	if (identity_resolve(&identity, o->user, o->group, error, sizeof error) < 0) {
+		log_line(LOG_LEVEL_ERROR, "%s", error);
+		return fail(a, EINVAL, EX_CONFIG);
+	}
+	config.identity = &identity;
+	config.max_transfers = limits_apply(o->max_transfers);
+	if (config.max_transfers == 0)
+		return fail(a, EMFILE, EX_CONFIG);
+	config.root_fd = open_root(o->root);
+	if (config.root_fd < 0)
+		return fail(a, errno, EX_CONFIG);
+	err = listener_open(&listener, o->socket_dir, o->name, &identity, error, sizeof error);
+	if (err != 0) {
+		log_line(LOG_LEVEL_ERROR, "%s", error);
+		return fail(a, err, err == EADDRINUSE ? EX_UNAVAILABLE : EX_CONFIG);
+	}
+	config.listener = &listener;
+	if (a->detach && chdir("/") < 0)
+		log_line(LOG_LEVEL_WARNING, "cannot leave the working directory: %s", strerror(errno));
+	err = master_run(&config);
+	listener_close(&listener);
+	return err == 0 ? EX_OK : fail(a, err, EX_OSERR);
+}
+
+static void close_inherited(int ready_fd)
+{
+	int keep[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, ready_fd};
+
+	os_close_except(keep, sizeof keep / sizeof keep[0]);
+	if (ready_fd >= 0 && fcntl(ready_fd, F_SETFD, FD_CLOEXEC) < 0)
+		log_line(LOG_LEVEL_WARNING, "--ready-fd %d: %s", ready_fd, strerror(errno));
+	/* A standard descriptor that is closed would be the next thing opened. (open(2) takes the lowest number.) */
+	for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+			log_line(LOG_LEVEL_WARNING, "/dev/null: %s", strerror(errno));
+	}
+}
+
+int main(int argc, char *argv[])
+{
+	struct announcement a = {.fd = -1};
+	struct options o;
+	char error[512];
+	int parent_fd = -1;
+
+	if (options_parse(&o, argc, argv, error, sizeof error) < 0) {
+		fprintf(stderr, "sendfiled: %s\n", error);
+		return EX_USAGE;
+	}
+	switch (o.action) {
+	case ACTION_HELP:
+		return fputs(options_help, stdout) < 0 ? EX_IOERR : EX_OK;
+	case ACTION_VERSION:
+		return puts("sendfiled " SFD_VERSION) < 0 ? EX_IOERR : EX_OK;
+	case ACTION_PING:
+		return ping(&o);
+	case ACTION_SERVE:
+		break;
+	}
+	log_init(o.name);
+	close_inherited(o.ready_fd);
+	a.fd = o.ready_fd;
+	if (o.sync_parent && (parent_fd = os_watch_process(getppid())) < 0) {
+		log_line(LOG_LEVEL_ERROR, "cannot watch the parent process (--sync-parent): %s", strerror(errno));
+		return fail(&a, errno, EX_OSERR);
+	}
+	if (o.daemonize && daemonize(&a) < 0) {
+		log_line(LOG_LEVEL_ERROR, "cannot go to the background: %s", strerror(errno));
+		return EX_OSERR;
+	}
+	return serve(&o, &a, parent_fd);
+}

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/master.h"
+
+#include "server/log.h"
+#include "server/loop.h"
+#include "server/mailbox.h"
+#include "server/restart.h"
+#include "server/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+	STOP_TIMEOUT_MS = 5000, /* workers that have not gone by then are killed */
+	KILL_TIMEOUT_MS = 2000, /* and those that even so do not go are stuck in the kernel */
+	START_TIMEOUT_MS = 9000,
+};
+
+struct child {
+	pid_t pid; /* 0: none */
+	unsigned generation;
+	uint64_t started_ns;
+	uint64_t respawn_ns; /* while there is none: when there shall be */
+	struct restart restart;
+};
+
+struct master {
+	const struct master_config *config;
+	struct stats *stats;
+	int life[2];      /* its write end is the master's alone: end-of-file tells workers that it is gone */
+	int mail_read[WORKERS_MAX];
+	int mail_write[WORKERS_MAX];
+	struct child children[WORKERS_MAX];
+	uint64_t restarts;
+};
+
+static const int handled[] = {SIGTERM, SIGINT, SIGCHLD, SIGUSR1, SIGHUP};
+
+enum { HANDLED = sizeof handled / sizeof handled[0] };
+
+/* Signals arrive as bytes on a pipe, so that they can be waited for along with the rest. */
+static int signal_pipe[2] = {-1, -1};
+
+static void on_signal(int signo)
+{
+	int saved = errno;
+	unsigned char byte = (unsigned char)signo;
+
+	/* Full: enough of them wait already. */
+	if (write(signal_pipe[1], &byte, 1) < 0)
+		errno = saved;
+	errno = saved;
+}
+
+static int set_signals(void)
+{
+	struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+	sigset_t none;
+
+	if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -1;
+	for (int i = 0; i < HANDLED; i++)
+		sigaction(handled[i], &sa, NULL);
+	sa.sa_handler = SIG_IGN;
+	sigaction(SIGPIPE, &sa, NULL);
+	sigemptyset(&none);
+	return sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* ---- Children */
+
+static struct worker_config worker_config(const struct master *m, unsigned slot, int ready_fd)
+{
+	const struct master_config *config = m->config;
+
+	return (struct worker_config){
+		.slot = slot,
+		.generation = m->children[slot].generation,
+		.workers = config->workers,
+		.max_transfers = config->max_transfers,
+		.open_timeout_ms = config->options->open_timeout_ms,
+		.request_sock = config->listener->sock,
+		.root_fd = config->root_fd,
+		.life_fd = m->life[0],
+		.ready_fd = ready_fd,
+		.mail_fd = m->mail_read[slot],
+		.mailboxes = m->mail_write,
+		.stats = m->stats,
+		.access = {.starter = config->starter, .serving = config->identity->uid},
+		.identity = *config->identity,
+	};
+}
+
+/* 0, or -1 and errno. `ready_fd` gets a byte when the worker serves. */
+static int start_worker(struct master *m, unsigned slot, int ready_fd)
+{
+	struct child *child = &m->children[slot];
+	sigset_t all, old;
+	pid_t pid;
+
+	child->generation++;
+	atomic_store_explicit(&m->stats[slot].generation, child->generation, memory_order_release);
+	/* No signal may reach the child while the master's handlers, and its pipe, are still in force there. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	pid = fork();
+	if (pid == 0) {
+		const struct worker_config config = worker_config(m, slot, ready_fd);
+
+		worker_main(&config);
+	}
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	if (pid < 0)
+		return -1;
+	child->pid = pid;
+	child->started_ns = clock_now_ns();
+	return 0;
+}
+
+/* A replacement tells nobody that it is ready. */
+static void replace_worker(struct master *m, unsigned slot)
+{
+	struct child *child = &m->children[slot];
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (null >= 0 && start_worker(m, slot, null) == 0) {
+		m->restarts++;
+	} else {
+		log_line(LOG_LEVEL_ERROR, "cannot replace worker %u: %s", slot, strerror(errno));
+		child->respawn_ns = clock_now_ns() + (uint64_t)restart_delay(&child->restart, 0) * 1000000;
+	}
+	if (null >= 0)
+		close(null);
+}
+
+static void note_death(struct master *m, unsigned slot, int status)
+{
+	struct child *child = &m->children[slot];
+	uint64_t now = clock_now_ns();
+	uint32_t delay = restart_delay(&child->restart, (now - child->started_ns) / 1000000);
+	const struct mail poke = {.kind = MAIL_POKE};
+
+	if (WIFSIGNALED(status))
+		log_line(LOG_LEVEL_WARNING, "worker %u (pid %d) was killed by signal %d; its clients see end-of-file; replaced in %u ms",
+			slot, (int)child->pid, WTERMSIG(status), delay);
+	else
+		log_line(LOG_LEVEL_WARNING, "worker %u (pid %d) left with status %d; its clients see end-of-file; replaced in %u ms",
+			slot, (int)child->pid, WEXITSTATUS(status), delay);
+	child->pid = 0;
+	child->respawn_ns = now + (uint64_t)delay * 1000000;
+	/* What it held is gone; this is the one thing of its column that is not a sum over time. */
+	atomic_store_explicit(&m->stats[slot].active, 0, memory_order_relaxed);
+	/* The others learn that its copies are closed, and one of them takes the wakeup that may have died with it. */
+	atomic_store_explicit(&m->stats[slot].generation, child->generation + 1, memory_order_release);
+	child->generation++;
+	for (unsigned i = 0; i < m->config->workers; i++)
+		mailbox_send(m->mail_write[i], &poke, -1);
+}
+
+/* Reaps what has ended; the slot of a worker, -1 if there is none left to reap. */
+static int reap(struct master *m, int *status)
+{
+	pid_t pid;
+
+	while ((pid = waitpid(-1, status, WNOHANG)) > 0) {
+		for (unsigned i = 0; i < m->config->workers; i++) {
+			if (m->children[i].pid == pid)
+				return (int)i;
+		}
+	}
+	return -1;
+}
+
+static unsigned count_children(const struct master *m)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < m->config->workers; i++)
+		n += m->children[i].pid != 0;
+	return n;
+}
+
+static void signal_children(const struct master *m, int signo)
+{
+	for (unsigned i = 0; i < m->config->workers; i++) {
+		if (m->children[i].pid != 0)
+			kill(m->children[i].pid, signo);
+	}
+}
+
+/* ---- Start */
+
+static int make_mailboxes(struct master *m)
+{
+	for (unsigned i = 0; i < m->config->workers; i++) {
+		int ends[2];
+
+		if (mailbox_new(ends) < 0)
+			return -1;
+		m->mail_read[i] = ends[0];
+		m->mail_write[i] = ends[1];
+	}
+	return 0;
+}
+
+/* Waits until every worker has said that it serves: 0, or an errno. Their write ends are the only ones left. */
+static int await_workers(const struct master *m, int ready)
+{
+	uint64_t deadline = clock_now_ns() + (uint64_t)START_TIMEOUT_MS * 1000000;
+	struct pollfd p = {.fd = ready, .events = POLLIN};
+	unsigned missing = m->config->workers;
+	char bytes[WORKERS_MAX];
+
+	while (missing > 0) {
+		uint64_t now = clock_now_ns();
+		ssize_t n;
+
+		if (now >= deadline || poll(&p, 1, (int)((deadline - now) / 1000000) + 1) == 0)
+			return ETIMEDOUT;
+		n = read(ready, bytes, missing);
+		if (n == 0)
+			return ECHILD; /* one left before it served, and has said why */
+		if (n > 0)
+			missing -= (unsigned)n;
+		else if (errno != EINTR)
+			return errno;
+	}
+	return 0;
+}
+
+static int start_workers(struct master *m)
+{
+	int ready[2];
+	int err = 0;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		return errno;
+	for (unsigned i = 0; i < m->config->workers && err == 0; i++) {
+		if (start_worker(m, i, ready[1]) < 0)
+			err = errno;
+	}
+	close(ready[1]);
+	if (err == 0)
+		err = await_workers(m, ready[0]);
+	close(ready[0]);
+	if (err != 0)
+		log_line(LOG_LEVEL_ERROR, "cannot start the workers: %s", strerror(err));
+	return err;
+}
+
+static int prepare(struct master *m)
+{
+	m->stats = stats_new(m->config->workers);
+	if (!m->stats || set_signals() < 0 || pipe2(m->life, O_CLOEXEC) < 0 || make_mailboxes(m) < 0) {
+		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(errno));
+		return errno;
+	}
+	return start_workers(m);
+}
+
+/* ---- Loop */
+
+static bool replace_due(struct master *m, uint64_t now, uint64_t *next)
+{
+	bool waiting = false;
+
+	for (unsigned i = 0; i < m->config->workers; i++) {
+		struct child *child = &m->children[i];
+
+		if (child->pid == 0 && child->respawn_ns <= now)
+			replace_worker(m, i);
+		if (child->pid == 0 && (!waiting || child->respawn_ns < *next)) {
+			*next = child->respawn_ns;
+			waiting = true;
+		}
+	}
+	return waiting;
+}
+
+/* True if it says to stop. */
+static bool handle_signals(struct master *m)
+{
+	unsigned char bytes[64];
+	ssize_t n = read(signal_pipe[0], bytes, sizeof bytes);
+	bool stop = false;
+
+	for (ssize_t i = 0; i < n; i++) {
+		if (bytes[i] == SIGUSR1)
+			stats_log(m->stats, m->config->workers, m->restarts);
+		else if (bytes[i] == SIGTERM || bytes[i] == SIGINT)
+			stop = true;
+	}
+	return stop;
+}
+
+static void supervise(struct master *m)
+{
+	struct pollfd p[2] = {
+		{.fd = signal_pipe[0], .events = POLLIN},
+		{.fd = m->config->parent_fd, .events = POLLIN}, /* -1 is passed over by poll(2) */
+	};
+
+	for (;;) {
+		uint64_t now = clock_now_ns(), next = 0;
+		int status, slot, timeout = -1;
+
+		while ((slot = reap(m, &status)) >= 0)
+			note_death(m, (unsigned)slot, status);
+		if (replace_due(m, now, &next))
+			timeout = next > now ? (int)((next - now) / 1000000) + 1 : 0;
+		if (poll(p, 2, timeout) <= 0)
+			continue;
+		if (p[1].revents != 0) {
+			log_line(LOG_LEVEL_INFO, "the process that started this daemon has ended");
+			return;
+		}
+		if (handle_signals(m))
+			return;
+	}
+}
+
+/* ---- Stop */
+
+/* Waits until no worker is left, for so long; SIGCHLD ends each wait. */
+static void await_gone(struct master *m, unsigned timeout_ms)
+{
+	uint64_t deadline = clock_now_ns() + (uint64_t)timeout_ms * 1000000;
+	struct pollfd p = {.fd = signal_pipe[0], .events = POLLIN};
+
+	for (;;) {
+		uint64_t now = clock_now_ns();
+		int status, slot;
+
+		while ((slot = reap(m, &status)) >= 0)
+			m->children[slot].pid = 0;
+		if (count_children(m) == 0 || now >= deadline)
+			return;
+		if (poll(&p, 1, (int)((deadline - now) / 1000000) + 1) > 0)
+			handle_signals(m);
+	}
+}
+
+static void stop_workers(struct master *m)
+{
+	signal_children(m, SIGTERM);
+	await_gone(m, STOP_TIMEOUT_MS);
+	if (count_children(m) == 0)
+		return;
+	signal_children(m, SIGKILL);
+	await_gone(m, KILL_TIMEOUT_MS);
+	if (count_children(m) > 0)
+		log_line(LOG_LEVEL_WARNING, "%u workers are stuck in the kernel and end when it lets them go", count_children(m));
+}
+
+int master_run(const struct master_config *config)
+{
+	static struct master m; /* one per process; static for its size */
+	int err;
+
+	m = (struct master){.config = config, .life = {-1, -1}};
+	err = prepare(&m);
+	if (err == 0) {
+		config->ready(config->ready_arg);
+		supervise(&m);
+		stats_log(m.stats, config->workers, m.restarts);
+	}
+	stop_workers(&m);
+	return err;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The master: starts workers, replaces them, stops them. It reads no request, opens no file and has no client's descriptor. */
+#ifndef SFD_MASTER_H
+#define SFD_MASTER_H
+
+#include "server/listen.h"
+#include "server/options.h"
+#include "server/privilege.h"
+
+struct master_config {
+	const struct options *options;
+	struct listener *listener;
+	const struct identity *identity;
+	uid_t starter;
+	int root_fd;
+	int parent_fd; /* readable when the process to keep in step with has ended; -1: none */
+	unsigned workers;
+	unsigned max_transfers;
+	void (*ready)(void *arg); /* called once, when all workers serve */
+	void *ready_arg;
+};
+
+/* Runs until told to stop. 0; or an errno if the start failed, said in the log. */
+int master_run(const struct master_config *config);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Opening a file below the root, and what is known of it afterwards. */
+#ifndef SFD_OPEN_H
+#define SFD_OPEN_H
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+/* An open file and the range of it that a request asks for. */
+struct opened {
+	int fd; /* the caller's to close */
+	struct stat st;
+	int64_t offset;
+	uint64_t size; /* of the range, cut at the end of the file */
+};
+
+/*
+ * Opens a path (not NUL-terminated, checked by request_check()) below `root_fd`. Regular files only: anything else is
+ * EINVAL, and a FIFO does not block. 0, or the errno that is the client's answer; then nothing is open.
+ * May wait for a disk.
+ */
+int open_file(struct opened *out, int root_fd, const char *path, uint32_t path_len, int64_t offset, uint64_t length);
+
+#endif

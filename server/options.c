@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	OPT_WORKERS = 256, /* options without a letter */
+	OPT_PING,
+	OPT_HELP,
+	OPT_VERSION,
+	OPT_READY_FD,
+};
+
+const char options_help[] =
+	"usage: sendfiled -s NAME -r ROOT [options]\n"
+	"       sendfiled -s NAME [-S SOCKDIR] --ping\n"
+	"\n"
+	"Sends files below ROOT on behalf of other processes; see sendfiled(8).\n"
+	"\n"
+	"  -s, --name NAME           the daemon's name; the socket is SOCKDIR/sendfiled.NAME.socket\n"
+	"  -r, --root ROOT           the directory that is served; nothing outside it ever is\n"
+	"  -S, --socket-dir SOCKDIR  where the socket lies (/run/sendfiled for root,\n"
+	"                            else $XDG_RUNTIME_DIR/sendfiled)\n"
+	"  -n, --max-transfers MAX   the most transfers at a time, over all workers (10000)\n"
+	"  -t, --open-timeout MS     how long an opened file waits to be sent (30000)\n"
+	"  -u, --user USER           started as root: the user that serves (sendfiled, else nobody)\n"
+	"  -g, --group GROUP         started as root: the group that serves (the user's own)\n"
+	"      --workers N           worker processes (the number of online CPUs)\n"
+	"  -d, --daemonize           go to the background once ready; log to the system log\n"
+	"  -p, --sync-parent         leave when the process that started this one ends\n"
+	"      --ready-fd FD         write an int to this descriptor once: 0 when ready, else an errno\n"
+	"      --ping                ask the daemon NAME whether it serves: exit status 0 if so\n"
+	"      --help, --version\n";
+
+static const char short_options[] = "+:s:r:S:n:t:u:g:dp";
+
+static const struct option long_options[] = {
+	{"name", required_argument, NULL, 's'},
+	{"root", required_argument, NULL, 'r'},
+	{"socket-dir", required_argument, NULL, 'S'},
+	{"max-transfers", required_argument, NULL, 'n'},
+	{"open-timeout", required_argument, NULL, 't'},
+	{"user", required_argument, NULL, 'u'},
+	{"group", required_argument, NULL, 'g'},
+	{"daemonize", no_argument, NULL, 'd'},
+	{"sync-parent", no_argument, NULL, 'p'},
+	{"workers", required_argument, NULL, OPT_WORKERS},
+	{"ping", no_argument, NULL, OPT_PING},
+	{"help", no_argument, NULL, OPT_HELP},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"ready-fd", required_argument, NULL, OPT_READY_FD},
+	{NULL, 0, NULL, 0},
+};
+
+struct complaint {
+	char *text;
+	size_t size;
+};
+
+static int complain(const struct complaint *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int complain(const struct complaint *c, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(c->text, c->size, format, ap);
+	va_end(ap);
+	return -1;
+}
+
+/* A whole decimal number in a range: no sign, no blanks, nothing after it. */
+static int take_number(unsigned *out, const char *option, const char *arg, unsigned min, unsigned max,
+	const struct complaint *c)
+{
+	char *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(arg, &end, 10);
+	if (*arg < '0' || *arg > '9' || *end != '\0' || errno != 0 || n < min || n > max)
+		return complain(c, "%s takes a whole number from %u to %u, not '%s'", option, min, max, arg);
+	*out = (unsigned)n;
+	return 0;
+}
+
+static int take_option(struct options *o, int opt, const char *arg, const struct complaint *c)
+{
+	unsigned n;
+
+	switch (opt) {
+	case 's':
+		o->name = arg;
+		return 0;
+	case 'r':
+		o->root = arg;
+		return 0;
+	case 'S':
+		o->socket_dir = arg;
+		return 0;
+	case 'n':
+		return take_number(&o->max_transfers, "--max-transfers (-n)", arg, 1, TRANSFERS_MAX, c);
+	case 't':
+		return take_number(&o->open_timeout_ms, "--open-timeout (-t)", arg, 1, INT_MAX, c);
+	case 'u':
+		o->user = arg;
+		return 0;
+	case 'g':
+		o->group = arg;
+		return 0;
+	case 'd':
+		o->daemonize = true;
+		return 0;
+	case 'p':
+		o->sync_parent = true;
+		return 0;
+	case OPT_WORKERS:
+		return take_number(&o->workers, "--workers", arg, 1, WORKERS_MAX, c);
+	case OPT_PING:
+		o->action = ACTION_PING;
+		return 0;
+	case OPT_HELP:
+		o->action = ACTION_HELP;
+		return 0;
+	case OPT_VERSION:
+		o->action = ACTION_VERSION;
+		return 0;
+	case OPT_READY_FD:
+		if (take_number(&n, "--ready-fd", arg, 3, INT_MAX, c) < 0)
+			return -1;
+		o->ready_fd = (int)n;
+		return 0;
+	default:
+		return complain(c, "internal error: option %d", opt);
+	}
+}
+
+static int check(const struct options *o, const struct complaint *c)
+{
+	if (!o->name)
+		return complain(c, "no name: say -s NAME");
+	if (!*o->name || strchr(o->name, '/'))
+		return complain(c, "the name '%s' must not be empty and must not contain a slash", o->name);
+	if (o->action == ACTION_PING)
+		return 0;
+	if (!o->root)
+		return complain(c, "no root directory: say -r ROOT, the directory to serve");
+	if (o->daemonize && o->ready_fd >= 0)
+		return complain(c, "--daemonize and --ready-fd exclude each other: the first one announces by exiting");
+	return 0;
+}
+
+int options_parse(struct options *o, int argc, char *argv[], char *error, size_t size)
+{
+	const struct complaint c = {error, size};
+	int opt;
+
+	*o = (struct options){
+		.max_transfers = TRANSFERS_DEFAULT,
+		.open_timeout_ms = OPEN_TIMEOUT_DEFAULT_MS,
+		.ready_fd = -1,
+	};
+	optind = 0; /* glibc: start over, also when called again */
+	for (;;) {
+		int at = optind ? optind : 1; /* where the option looked at next stands */
+
+		opt = getopt_long(argc, argv, short_options, long_options, NULL);
+		if (opt == -1)
+			break;
+		if (opt == ':')
+			return complain(&c, "%s needs a value; see sendfiled --help", argv[at]);
+		if (opt == '?')
+			return complain(&c, "unknown option %s; see sendfiled --help", argv[at]);
+		if (take_option(o, opt, optarg, &c) < 0)
+			return -1;
+		if (o->action == ACTION_HELP || o->action == ACTION_VERSION)
+			return 0;
+	}
+	if (optind < argc)
+		return complain(&c, "unexpected argument '%s'; see sendfiled --help", argv[optind]);
+	return check(o, &c);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The daemon's arguments: read once, checked, and never changed afterwards. */
+#ifndef SFD_OPTIONS_H
+#define SFD_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum {
+	WORKERS_MAX = 64,
+	TRANSFERS_MAX = 1000000,
+	TRANSFERS_DEFAULT = 10000,
+	OPEN_TIMEOUT_DEFAULT_MS = 30000,
+};
+
+enum action {
+	ACTION_SERVE,
+	ACTION_PING,
+	ACTION_HELP,
+	ACTION_VERSION,
+};
+
+/* The strings are the caller's argv. */
+struct options {
+	enum action action;
+	const char *name;
+	const char *root;
+	const char *socket_dir; /* NULL: the default */
+	const char *user;       /* NULL: the default */
+	const char *group;
+	unsigned max_transfers;
+	unsigned open_timeout_ms;
+	unsigned workers; /* 0: one for each online CPU */
+	bool daemonize;
+	bool sync_parent;
+	int ready_fd; /* -1: nobody waits to hear how the start went */
+};
+
+/*
+ * Reads the command line. 0, or -1 with one line in `error` that says what is wrong and how to mend it. Prints nothing.
+ * May reorder argv (getopt_long(3)).
+ */
+int options_parse(struct options *o, int argc, char *argv[], char *error, size_t size);
+
+/* The text of --help. */
+extern const char options_help[];
+
+#endif

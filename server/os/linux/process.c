@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/os/process.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* close_range(2) came with Linux 5.9; before, /proc has the list, and without /proc nothing is known to be open. */
+static void close_listed(int first, unsigned last)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *e;
+
+	if (!dir)
+		return;
+	while ((e = readdir(dir)) != NULL) {
+		int fd;
+
+		if (e->d_name[0] == '.')
+			continue;
+		fd = atoi(e->d_name);
+		if (fd >= first && (unsigned)fd <= last && fd != dirfd(dir))
+			close(fd);
+	}
+	closedir(dir);
+}
+
+static void close_range_of(int first, unsigned last)
+{
+	if ((unsigned)first <= last && syscall(SYS_close_range, (unsigned)first, last, 0U) < 0)
+		close_listed(first, last);
+}
+
+static int by_number(const void *a, const void *b)
+{
+	int x = *(const int *)a, y = *(const int *)b;
+
+	return (x > y) - (x < y);
+}
+
+void os_close_except(int *keep, unsigned n)
+{
+	int next = 0;
+
+	qsort(keep, n, sizeof *keep, by_number);
+	for (unsigned i = 0; i < n; i++) {
+		if (keep[i] < next)
+			continue; /* named twice, or -1 */
+		if (keep[i] > next)
+			close_range_of(next, (unsigned)keep[i] - 1);
+		next = keep[i] + 1;
+	}
+	close_range_of(next, ~0U);
+}
+
+int os_watch_process(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0U);
+}
+
+int os_harden(void)
+{
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return -1;
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+void os_set_title(const char *title)
+{
+	prctl(PR_SET_NAME, title, 0, 0, 0);
+}
+
+int os_want_credentials(int sock)
+{
+	return setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
+}
+
+bool os_get_credentials(struct msghdr *msg, struct os_credentials *out)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		struct ucred u;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS || c->cmsg_len < CMSG_LEN(sizeof u))
+			continue;
+		memcpy(&u, CMSG_DATA(c), sizeof u);
+		*out = (struct os_credentials){.pid = u.pid, .uid = u.uid, .gid = u.gid};
+		return true;
+	}
+	return false;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Processes and credentials, where systems differ. */
+#ifndef SFD_OS_PROCESS_H
+#define SFD_OS_PROCESS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct msghdr;
+
+/* Closes every descriptor but these `n`, which are put in ascending order. */
+void os_close_except(int *keep, unsigned n);
+
+/* A descriptor that becomes readable when that process ends; -1 and errno. Linux: pidfd_open(2), since 5.3. */
+int os_watch_process(pid_t pid);
+
+/* Keeps other processes of the same user from tracing this one and taking its descriptors; forbids set-user-ID exec. */
+int os_harden(void);
+
+/* Shows `title` as the process's name (15 bytes count). */
+void os_set_title(const char *title);
+
+/* Who sent a datagram, as the kernel says. */
+struct os_credentials {
+	pid_t pid; /* 0: outside our pid namespace */
+	uid_t uid;
+	gid_t gid;
+};
+
+/* Has the kernel attach credentials to each datagram; to be called before bind(2), so that none comes without. */
+int os_want_credentials(int sock);
+
+/* False if the message carries none. */
+bool os_get_credentials(struct msghdr *msg, struct os_credentials *out);
+
+#endif

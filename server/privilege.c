@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/privilege.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* A decimal id; false for anything else, and for the two that setresuid(2) takes as "leave it". */
+static bool parse_id(const char *text, unsigned *out)
+{
+	char *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || n >= UINT32_MAX)
+		return false;
+	*out = (unsigned)n;
+	return true;
+}
+
+static int find_user(struct identity *id, const char *user)
+{
+	const struct passwd *pw = getpwnam(user);
+	unsigned n;
+
+	if (pw) {
+		id->uid = pw->pw_uid;
+		id->gid = pw->pw_gid;
+		return 0;
+	}
+	if (!parse_id(user, &n))
+		return -1;
+	id->uid = n;
+	pw = getpwuid(n);
+	id->gid = pw ? pw->pw_gid : n;
+	return 0;
+}
+
+static int find_group(struct identity *id, const char *group)
+{
+	const struct group *gr = getgrnam(group);
+	unsigned n;
+
+	if (gr) {
+		id->gid = gr->gr_gid;
+		return 0;
+	}
+	if (!parse_id(group, &n))
+		return -1;
+	id->gid = n;
+	return 0;
+}
+
+static int refuse_other(const struct identity *id, const struct identity *wanted, char *error, size_t size)
+{
+	if (wanted->uid == id->uid && wanted->gid == id->gid)
+		return 0;
+	snprintf(error, size, "only root can serve as another user or group: leave out -u and -g, or start as root");
+	return -1;
+}
+
+int identity_resolve(struct identity *id, const char *user, const char *group, char *error, size_t size)
+{
+	const bool root = geteuid() == 0;
+	struct identity wanted = {.uid = geteuid(), .gid = getegid()};
+
+	*id = wanted;
+	if (!user && root)
+		user = getpwnam("sendfiled") ? "sendfiled" : "nobody";
+	if (user && find_user(&wanted, user) < 0) {
+		snprintf(error, size, "no such user: '%s'; name an existing one with -u", user);
+		return -1;
+	}
+	if (group && find_group(&wanted, group) < 0) {
+		snprintf(error, size, "no such group: '%s'; name an existing one with -g", group);
+		return -1;
+	}
+	if (!root)
+		return refuse_other(id, &wanted, error, size);
+	if (wanted.uid == 0 || wanted.gid == 0) {
+		snprintf(error, size, "files are never served as root: name another user with -u, another group with -g");
+		return -1;
+	}
+	*id = wanted;
+	id->change = true;
+	return 0;
+}
+
+/* The proof: an id that can be had again was not given up. */
+static bool way_back_is_open(const struct identity *id)
+{
+	uid_t ruid, euid, suid;
+	gid_t rgid, egid, sgid;
+
+	if (setresuid(0, 0, 0) == 0 || seteuid(0) == 0 || setresgid(0, 0, 0) == 0 || setgroups(0, NULL) == 0)
+		return true;
+	if (getresuid(&ruid, &euid, &suid) < 0 || getresgid(&rgid, &egid, &sgid) < 0)
+		return true;
+	return ruid != id->uid || euid != id->uid || suid != id->uid || rgid != id->gid || egid != id->gid || sgid != id->gid;
+}
+
+int identity_assume(const struct identity *id)
+{
+	if (!id->change)
+		return 0;
+	/* Groups first and the user last: each step needs the right that the last one gives up. */
+	if (setgroups(0, NULL) < 0 || setresgid(id->gid, id->gid, id->gid) < 0 || setresuid(id->uid, id->uid, id->uid) < 0)
+		return -1;
+	if (way_back_is_open(id) || getgroups(0, NULL) != 0) {
+		errno = EPERM;
+		return -1;
+	}
+	return 0;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/request.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* What an operation has. */
+struct rule {
+	bool path;  /* names a file and a range in it */
+	bool id;    /* names a transfer */
+	bool alone; /* uses up the status channel, so that no other request can report there */
+};
+
+static const struct rule rules[WIRE_OP_END] = {
+	[WIRE_OP_SEND] = {.path = true},
+	[WIRE_OP_READ] = {.path = true, .alone = true},
+	[WIRE_OP_OPEN] = {.path = true},
+	[WIRE_OP_SEND_OPEN] = {.id = true},
+	[WIRE_OP_CANCEL] = {.id = true},
+	[WIRE_OP_PING] = {0},
+};
+
+static int check_path(const struct wire_request *r)
+{
+	if (r->path_len == 0)
+		return ENOENT;
+	if (r->path_len > WIRE_PATH_MAX)
+		return ENAMETOOLONG;
+	return memchr(r->path, '\0', r->path_len) ? EINVAL : 0;
+}
+
+static int check_range(const struct wire_request *r)
+{
+	if (r->offset < 0 || r->length > (uint64_t)(INT64_MAX - r->offset))
+		return EINVAL;
+	return 0;
+}
+
+/* The options of sendfile(2) and beyond have their place on the wire; none is served yet, and none is ignored. */
+static bool has_options(const struct wire_request *r)
+{
+	return r->flags != 0 || r->headers_len != 0 || r->trailers_len != 0 || r->deadline_ns != 0 || r->max_rate != 0 ||
+	       r->readahead != 0 || r->hdr_size_at != 0 || r->hdr_mtime_at != 0;
+}
+
+int request_check(const struct wire_request *r, unsigned count)
+{
+	const struct rule *rule = &rules[r->op];
+	int err;
+
+	if (has_options(r))
+		return EOPNOTSUPP;
+	if (rule->alone && count != 1)
+		return EINVAL;
+	if (rule->id != (r->txnid != 0))
+		return EINVAL;
+	if (!rule->path)
+		return r->path_len != 0 || r->offset != 0 || r->length != 0 ? EINVAL : 0;
+	err = check_path(r);
+	return err != 0 ? err : check_range(r);
+}

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/worker.h"
+
+#include "lib/wire.h"
+#include "server/fdpass.h"
+#include "server/log.h"
+#include "server/mailbox.h"
+#include "server/os/files.h"
+#include "server/os/process.h"
+#include "server/request.h"
+#include "server/transfer.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+enum {
+	LOOK_AROUND_MS = 1000, /* a wakeup may have died with the worker that got it */
+	MAIL_RETRY_MS = 2,
+	DATAGRAMS_PER_ROUND = 64,
+	MAIL_PER_ROUND = 256,
+};
+
+struct worker {
+	const struct worker_config *config;
+	struct engine engine;
+	struct source requests, mail, life;
+	struct outbox outbox;
+	uint64_t mail_seq;
+	_Alignas(8) unsigned char datagram[WIRE_DATAGRAM_MAX];
+};
+
+/* ---- The second message */
+
+/* Passes a message on to the worker that made the id. Takes over `dest` (-1: none). */
+static void forward(struct worker *w, const struct wire_request *r, const struct owner *who, int dest)
+{
+	const struct worker_config *config = w->config;
+	struct mail m = {
+		.kind = r->op == WIRE_OP_CANCEL ? MAIL_CANCEL : MAIL_SEND_OPEN,
+		.from_slot = config->slot,
+		.from_generation = config->generation,
+		.owner = *who,
+		.id = r->txnid,
+		.seq = ++w->mail_seq,
+	};
+
+	counter_add(&w->engine.own->forwarded, 1);
+	if (outbox_send(&w->outbox, id_slot(r->txnid), &m, dest) < 0 || r->op == WIRE_OP_CANCEL)
+		return;
+	/* In this order: our copy is closed when the letter before has been mailed, and so before this one is. */
+	m.kind = MAIL_CLOSED;
+	outbox_send(&w->outbox, id_slot(r->txnid), &m, -1);
+}
+
+/* `dest` is taken over (-1: a cancel). */
+static void second_message(struct worker *w, const struct wire_request *r, const struct owner *who, int dest)
+{
+	struct engine *e = &w->engine;
+	unsigned slot = id_slot(r->txnid);
+
+	if (slot != w->config->slot) {
+		if (slot < w->config->workers)
+			forward(w, r, who, dest);
+		else if (dest >= 0)
+			close(dest);
+		return;
+	}
+	if (r->op == WIRE_OP_CANCEL)
+		transfer_cancel(e, r->txnid, who);
+	else
+		transfer_send_open(e, r->txnid, who, &dest, NULL);
+	if (dest >= 0)
+		close(dest);
+}
+
+static void handle_mail(struct worker *w, const struct mail *m, int fd)
+{
+	const struct hold hold = {.slot = m->from_slot, .generation = m->from_generation, .seq = m->seq};
+
+	switch ((enum mail_kind)m->kind) {
+	case MAIL_SEND_OPEN:
+		transfer_send_open(&w->engine, m->id, &m->owner, &fd, &hold);
+		break;
+	case MAIL_CANCEL:
+		transfer_cancel(&w->engine, m->id, &m->owner);
+		break;
+	case MAIL_CLOSED:
+		transfer_unhold(&w->engine, m->id, &hold);
+		break;
+	case MAIL_POKE:
+		break; /* that we are awake is all */
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+static void on_mail(struct source *source, unsigned events)
+{
+	struct worker *w = container_of(source, struct worker, mail);
+	struct mail m;
+	int fd;
+
+	(void)events;
+	for (int i = 0; i < MAIL_PER_ROUND && mailbox_receive(source->fd, &m, &fd); i++)
+		handle_mail(w, &m, fd);
+}
+
+/* ---- Requests */
+
+static void answer_ping(struct channel *c, uint64_t tag)
+{
+	const struct sfd_xfer_stat ok = {.cmd = SFD_XFER_STAT, .complete = 1, .tag = tag};
+
+	stats_outcome(c->own, SFD_STAT_OK);
+	channel_end(c, &ok);
+}
+
+/* One request of a well-formed datagram. `c` is NULL if it came without a channel; `dest` is taken over (-1: none). */
+static void handle_request(struct worker *w, const struct wire_request *r, unsigned count, const struct owner *who,
+	struct channel *c, int dest)
+{
+	int err = request_check(r, count);
+
+	if (err != 0) {
+		if (dest >= 0)
+			close(dest);
+		if (c)
+			channel_refuse(c, r->tag, err);
+	} else if (r->op == WIRE_OP_SEND_OPEN || r->op == WIRE_OP_CANCEL) {
+		second_message(w, r, who, dest);
+	} else if (r->op == WIRE_OP_PING) {
+		answer_ping(c, r->tag);
+	} else {
+		transfer_begin(&w->engine, r, who, c, &dest);
+	}
+}
+
+/* Tells every request of a datagram that can be told apart, and at any rate somebody, that it was refused. */
+static void refuse_all(struct worker *w, struct channel *c, const struct wire_header *h, size_t len, int err)
+{
+	struct wire_cursor cursor;
+	struct wire_request r;
+	unsigned told = 0;
+
+	if (h->count > 0) {
+		wire_cursor_init(&cursor, w->datagram, len, h);
+		while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
+			channel_refuse(c, r.tag, err);
+			told++;
+		}
+		if (cursor.count > 0 && r.tag != 0) {
+			channel_refuse(c, r.tag, err);
+			told++;
+		}
+	}
+	if (told == 0)
+		channel_refuse(c, 0, err);
+}
+
+/* The status channel of a datagram, from its first descriptor; NULL if it cannot be one or nobody listens any more. */
+static struct channel *open_channel(struct worker *w, struct fdpass *m, unsigned requests)
+{
+	struct pollfd p = {.fd = fdpass_take(m, 0)};
+	struct channel *c = NULL;
+
+	if (p.fd < 0)
+		return NULL;
+	/* A pipe whose readers have gone reports POLLERR; such a request is dropped, its destination untouched. */
+	if (dest_is_writable_pipe(p.fd) && poll(&p, 1, 0) == 0)
+		c = channel_new(&w->engine.loop, w->engine.own, p.fd, requests);
+	if (!c)
+		close(p.fd);
+	else
+		c->corked = true;
+	return c;
+}
+
+/* Whether the datagram as a whole may be acted on: 0, or what all of its requests are told. */
+static int judge(const struct worker *w, const struct fdpass *m, struct wire_header *h)
+{
+	int err = wire_get_header(w->datagram, m->len, h);
+
+	if (!m->has_owner || !access_allowed(&w->config->access, &m->owner))
+		return EACCES;
+	if (m->data_cut)
+		return EMSGSIZE;
+	if (err != 0)
+		return err;
+	if (m->fds_lost)
+		return EMFILE;
+	if (h->channel == WIRE_CHANNEL_QUEUE)
+		return EOPNOTSUPP;
+	return wire_check(w->datagram, m->len, h, m->nfds);
+}
+
+static void run_requests(struct worker *w, struct fdpass *m, const struct wire_header *h, struct channel *c)
+{
+	unsigned next_fd = h->channel == WIRE_CHANNEL_FD ? 1 : 0;
+	struct wire_cursor cursor;
+	struct wire_request r;
+
+	wire_cursor_init(&cursor, w->datagram, m->len, h);
+	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
+		int dest = r.fds > 0 ? fdpass_take(m, next_fd++) : -1;
+
+		handle_request(w, &r, h->count, &m->owner, c, dest);
+	}
+}
+
+static void handle_datagram(struct worker *w, struct fdpass *m)
+{
+	struct wire_header h;
+	int err = judge(w, m, &h);
+	bool has_channel = h.count == 0 || h.channel == WIRE_CHANNEL_FD;
+	struct channel *c = NULL;
+
+	counter_add(&w->engine.own->requests, h.count > 0 ? h.count : 1);
+	if (has_channel)
+		c = open_channel(w, m, h.count > 0 ? h.count : 1);
+	if (err == 0 && (c || !has_channel))
+		run_requests(w, m, &h, c);
+	else if (c)
+		refuse_all(w, c, &h, m->len, err);
+	fdpass_drop(m);
+	if (c) {
+		channel_uncork(c);
+		channel_release(c);
+	}
+}
+
+static void drain_requests(struct worker *w)
+{
+	struct fdpass m;
+
+	for (int i = 0; i < DATAGRAMS_PER_ROUND; i++) {
+		/* Full mailboxes: what would have to be passed on waits in the socket. */
+		if (!list_empty(&w->outbox.letters))
+			return;
+		if (fdpass_receive(w->requests.fd, w->datagram, sizeof w->datagram, &m) < 0)
+			return;
+		handle_datagram(w, &m);
+	}
+}
+
+static void on_requests(struct source *source, unsigned events)
+{
+	(void)source; /* they are looked for in every round */
+	(void)events;
+}
+
+/* ---- The process */
+
+static void on_life(struct source *source, unsigned events)
+{
+	(void)source;
+	(void)events;
+	_exit(EX_OK); /* the master is gone, and with it everything that we would serve for */
+}
+
+static void on_alarm(int signo)
+{
+	(void)signo; /* interrupts a call that would wait; see mover.c */
+}
+
+/* The master's handlers are not ours; SIGINT and the like are for it to act on, also when typed at a terminal. */
+static void set_signals(void)
+{
+	const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGTSTP};
+	struct sigaction sa = {.sa_handler = SIG_IGN};
+	sigset_t none;
+
+	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
+		sigaction(ignored[i], &sa, NULL);
+	sa.sa_handler = SIG_DFL;
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGCHLD, &sa, NULL);
+	sa.sa_handler = on_alarm; /* without SA_RESTART, on purpose */
+	sigaction(SIGALRM, &sa, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void keep_only_ours(const struct worker_config *config)
+{
+	int keep[WORKER_FDS_MAX];
+	unsigned n = 0;
+
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		keep[n++] = fd;
+	keep[n++] = config->request_sock;
+	keep[n++] = config->root_fd;
+	keep[n++] = config->life_fd;
+	keep[n++] = config->ready_fd;
+	keep[n++] = config->mail_fd;
+	for (unsigned i = 0; i < config->workers; i++)
+		keep[n++] = config->mailboxes[i];
+	os_close_except(keep, n);
+}
+
+static void become_harmless(const struct worker_config *config)
+{
+	char title[16];
+
+	snprintf(title, sizeof title, "sendfiled-w%u", config->slot);
+	os_set_title(title);
+	set_signals();
+	keep_only_ours(config);
+	if (identity_assume(&config->identity) < 0) {
+		log_line(LOG_LEVEL_ERROR, "cannot become uid %u, gid %u for good: %s", (unsigned)config->identity.uid,
+			(unsigned)config->identity.gid, strerror(errno));
+		_exit(EX_NOPERM);
+	}
+	/* An ordinary user's daemon protects nothing from that user; it stays open to debuggers. */
+	if (config->identity.change && os_harden() < 0) {
+		log_line(LOG_LEVEL_ERROR, "cannot protect the process: %s", strerror(errno));
+		_exit(EX_OSERR);
+	}
+}
+
+/* Every request would be refused, which may be what the operator wants to find out now. */
+static void check_root(const struct worker_config *config)
+{
+	if (config->slot == 0 && os_probe_open_beneath(config->root_fd) == EACCES)
+		log_line(LOG_LEVEL_WARNING, "uid %u may not search the root directory: requests will fail with EACCES; chmod it or use -u",
+			(unsigned)geteuid());
+}
+
+static int watch_all(struct worker *w)
+{
+	struct loop *loop = &w->engine.loop;
+
+	w->requests = (struct source){.fd = w->config->request_sock, .on_event = on_requests};
+	w->mail = (struct source){.fd = w->config->mail_fd, .on_event = on_mail};
+	w->life = (struct source){.fd = w->config->life_fd, .on_event = on_life};
+	if (loop_watch(loop, &w->life, POLLER_IN) < 0 || loop_watch(loop, &w->mail, POLLER_IN) < 0)
+		return -1;
+	return loop_watch(loop, &w->requests, POLLER_IN | POLLER_SHARED);
+}
+
+static struct worker *worker_new(const struct worker_config *config)
+{
+	const struct engine_config engine = {
+		.root_fd = config->root_fd,
+		.columns = config->stats,
+		.column_count = config->workers,
+		.slot = config->slot,
+		.generation = config->generation,
+		.max_transfers = config->max_transfers,
+		.open_timeout_ms = config->open_timeout_ms,
+	};
+	struct worker *w = calloc(1, sizeof *w);
+
+	if (!w)
+		return NULL;
+	w->config = config;
+	outbox_init(&w->outbox, config->mailboxes);
+	if (engine_init(&w->engine, &engine) < 0 || watch_all(w) < 0)
+		return NULL; /* the process ends, and everything with it */
+	return w;
+}
+
+static _Noreturn void serve(struct worker *w)
+{
+	for (;;) {
+		bool mail_waits = !outbox_pump(&w->outbox);
+
+		if (loop_run_once(&w->engine.loop,
+			    engine_timeout_ms(&w->engine, mail_waits ? MAIL_RETRY_MS : LOOK_AROUND_MS)) < 0) {
+			log_line(LOG_LEVEL_ERROR, "worker %u: cannot wait for events: %s", w->config->slot, strerror(errno));
+			_exit(EX_OSERR);
+		}
+		drain_requests(w);
+		engine_work(&w->engine);
+	}
+}
+
+void worker_main(const struct worker_config *config)
+{
+	struct worker *w;
+
+	become_harmless(config);
+	check_root(config);
+	w = worker_new(config);
+	if (!w) {
+		log_line(LOG_LEVEL_ERROR, "worker %u: cannot start: %s", config->slot, strerror(errno));
+		_exit(EX_OSERR);
+	}
+	if (write(config->ready_fd, "", 1) != 1)
+		_exit(EX_OSERR);
+	close(config->ready_fd);
+	serve(w);
+}

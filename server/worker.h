@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A worker process: receives requests, and moves files until it is told to stop. */
+#ifndef SFD_WORKER_H
+#define SFD_WORKER_H
+
+#include "server/access.h"
+#include "server/options.h"
+#include "server/privilege.h"
+#include "server/stats.h"
+
+enum { WORKER_FDS_MAX = WORKERS_MAX + 16 };
+
+struct worker_config {
+	unsigned slot, generation;
+	unsigned workers; /* how many slots there are */
+	unsigned max_transfers;
+	unsigned open_timeout_ms;
+	int request_sock;    /* shared by all workers */
+	int root_fd;         /* the directory that is served */
+	int life_fd;         /* end-of-file: the master is gone */
+	int ready_fd;        /* gets one byte when the worker serves; closed then */
+	int mail_fd;         /* this slot's mailbox */
+	const int *mailboxes; /* everybody's, to write to */
+	struct stats *stats; /* a column for each slot */
+	struct access access;
+	struct identity identity;
+};
+
+/* The body of a forked child. Never returns; its exit status is one of sysexits.h. */
+_Noreturn void worker_main(const struct worker_config *config);
+
+#endif
