@@ -6,39 +6,54 @@
 #include <limits.h>
 #include <sys/resource.h>
 
-unsigned limits_transfers(uint64_t limit)
+unsigned limits_worker_transfers(uint64_t limit)
 {
-	if (limit < FDS_RESERVED + FDS_PER_TRANSFER)
+	if (limit < FDS_RESERVED)
 		return 0;
 	limit = (limit - FDS_RESERVED) / FDS_PER_TRANSFER;
 	return limit > UINT_MAX ? UINT_MAX : (unsigned)limit;
 }
 
-unsigned limits_apply(unsigned wanted)
+unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned workers)
 {
-	const rlim_t need = (rlim_t)wanted * FDS_PER_TRANSFER + FDS_RESERVED;
-	struct rlimit rl, raised;
-	unsigned allowed;
+	uint64_t together;
 
-	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
-		return wanted;
-	if (rl.rlim_cur >= need)
-		return wanted;
+	if (worker_transfers <= BATCH_RESERVED)
+		return 0;
+	together = (uint64_t)(worker_transfers - BATCH_RESERVED) * workers;
+	return together < wanted ? (unsigned)together : wanted;
+}
+
+/* The limit that is in force afterwards. */
+static rlim_t raise_limit(rlim_t need)
+{
+	struct rlimit rl, raised;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur >= need)
+		return need;
 	/* Root may raise the hard limit too, up to fs.nr_open; others only the soft one, up to the hard. */
 	raised = (struct rlimit){.rlim_cur = need, .rlim_max = rl.rlim_max < need ? need : rl.rlim_max};
 	if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-		return wanted;
-	rl.rlim_cur = rl.rlim_max < need ? rl.rlim_max : need;
-	if (setrlimit(RLIMIT_NOFILE, &rl) < 0 && getrlimit(RLIMIT_NOFILE, &rl) < 0)
-		return wanted;
-	allowed = limits_transfers(rl.rlim_cur);
+		return need;
+	raised = (struct rlimit){.rlim_cur = rl.rlim_max, .rlim_max = rl.rlim_max};
+	return setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : rl.rlim_cur;
+}
+
+unsigned limits_apply(unsigned wanted, unsigned workers, unsigned *worker_transfers)
+{
+	const rlim_t need = ((rlim_t)wanted + BATCH_RESERVED) * FDS_PER_TRANSFER + FDS_RESERVED;
+	rlim_t limit = raise_limit(need);
+	unsigned allowed;
+
+	*worker_transfers = limits_worker_transfers(limit);
+	allowed = limits_transfers(wanted, *worker_transfers, workers);
 	if (allowed == 0)
 		log_line(LOG_LEVEL_ERROR, "the limit on open files (RLIMIT_NOFILE, ulimit -n) is %llu, too low to serve: raise it to %llu",
-			(unsigned long long)rl.rlim_cur, (unsigned long long)need);
+			(unsigned long long)limit, (unsigned long long)need);
 	else if (allowed < wanted)
 		log_line(LOG_LEVEL_WARNING,
 			"the limit on open files (RLIMIT_NOFILE, ulimit -n) is %llu and may not be raised: --max-transfers lowered from "
 			"%u to %u",
-			(unsigned long long)rl.rlim_cur, wanted, allowed);
-	return allowed < wanted ? allowed : wanted;
+			(unsigned long long)limit, wanted, allowed);
+	return allowed;
 }

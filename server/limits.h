@@ -8,15 +8,19 @@
 enum {
 	FDS_PER_TRANSFER = 3, /* file, destination, status channel */
 	FDS_RESERVED = 400,   /* a datagram's 253, the mailboxes, letters kept, and a few of a process's own */
+	BATCH_RESERVED = 64,  /* a worker that has room for fewer receives nothing: a datagram may hold so many requests */
 };
 
-/* The transfers that `limit` descriptors are enough for; any worker may come to hold them all. Pure. */
-unsigned limits_transfers(uint64_t limit);
+/* The most that a worker can have at a time with `limit` descriptors. Pure. */
+unsigned limits_worker_transfers(uint64_t limit);
+
+/* How many transfers that leaves room for: `wanted`, or what `workers` such workers can have together. Pure. */
+unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned workers);
 
 /*
- * Raises RLIMIT_NOFILE to what `wanted` transfers need. Returns how many it allows: `wanted`, or fewer with a warning in
- * the log, or 0 with an error there.
+ * Raises RLIMIT_NOFILE to what `wanted` transfers need, so that any one worker could hold them all. Sets how many each can
+ * hold, and returns how many there may be: `wanted`, or fewer with a warning in the log, or 0 with an error there.
  */
-unsigned limits_apply(unsigned wanted);
+unsigned limits_apply(unsigned wanted, unsigned workers, unsigned *worker_transfers);
 
 #endif

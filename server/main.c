@@ -146,7 +146,7 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 		return fail(a, EINVAL, EX_CONFIG);
 	}
 	config.identity = &identity;
-	config.max_transfers = limits_apply(o->max_transfers);
+	config.max_transfers = limits_apply(o->max_transfers, config.workers, &config.worker_transfers);
 	if (config.max_transfers == 0)
 		return fail(a, EMFILE, EX_CONFIG);
 	config.root_fd = open_root(o->root);

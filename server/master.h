@@ -15,7 +15,8 @@ struct master_config {
 	int root_fd;
 	int parent_fd; /* readable when the process to keep in step with has ended; -1: none */
 	unsigned workers;
-	unsigned max_transfers;
+	unsigned max_transfers;    /* of all workers together */
+	unsigned worker_transfers; /* of each */
 	void (*ready)(void *arg); /* called once, when all workers serve */
 	void *ready_arg;
 };

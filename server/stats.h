@@ -22,6 +22,7 @@ struct stats_code {
 struct stats {
 	_Alignas(64) counter active; /* transfers now: what --max-transfers bounds */
 	_Atomic unsigned generation; /* which of the slot's workers this is; the master's to write */
+	counter idle_ns;             /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
 	counter requests;            /* received, refused ones included */
 	counter bytes;               /* of files, delivered */
 	counter fallbacks;           /* a way to move bytes was refused and the next one tried */

@@ -24,6 +24,8 @@ enum {
 	MAIL_RETRY_MS = 2,
 	DATAGRAMS_PER_ROUND = 64,
 	MAIL_PER_ROUND = 256,
+	KEEPS_UP_NS = 1000 * 1000,       /* who had nothing to do so lately keeps up with the requests */
+	STAND_BY_NS = 10 * 1000 * 1000, /* times the slot: how long a worker that is not needed stays away */
 };
 
 struct worker {
@@ -32,6 +34,8 @@ struct worker {
 	struct source requests, mail, life;
 	struct outbox outbox;
 	uint64_t mail_seq;
+	uint64_t stand_by_until; /* 0: not standing by */
+	bool got_requests;       /* woken for them in this round */
 	_Alignas(8) unsigned char datagram[WIRE_DATAGRAM_MAX];
 };
 
@@ -234,14 +238,18 @@ static void handle_datagram(struct worker *w, struct fdpass *m)
 	}
 }
 
+/* Full mailboxes: what would have to be passed on waits in the socket. So does all when no descriptor may be left. */
+static bool is_full(const struct worker *w)
+{
+	return !list_empty(&w->outbox.letters) ||
+	       counter_get(&w->engine.own->active) + WIRE_COUNT_MAX > w->config->worker_transfers;
+}
+
 static void drain_requests(struct worker *w)
 {
 	struct fdpass m;
 
-	for (int i = 0; i < DATAGRAMS_PER_ROUND; i++) {
-		/* Full mailboxes: what would have to be passed on waits in the socket. */
-		if (!list_empty(&w->outbox.letters))
-			return;
+	for (int i = 0; i < DATAGRAMS_PER_ROUND && !is_full(w); i++) {
 		if (fdpass_receive(w->requests.fd, w->datagram, sizeof w->datagram, &m) < 0)
 			return;
 		handle_datagram(w, &m);
@@ -250,8 +258,54 @@ static void drain_requests(struct worker *w)
 
 static void on_requests(struct source *source, unsigned events)
 {
-	(void)source; /* they are looked for in every round */
-	(void)events;
+	(void)events; /* they are received in every round, whatever the wake was for */
+	container_of(source, struct worker, requests)->got_requests = true;
+}
+
+/*
+ * Whether a worker before us keeps up without us. A datagram wakes some worker that sleeps even if one that is awake would
+ * have come to it in a microsecond; with as many workers as cores those wakeups take the cores from whoever is at work
+ * (small files: a third of the throughput). So a worker that turns out to be spare stays away for a while. The first one
+ * never does; who blocks or has its hands full has not been idle lately, and is helped again when the while is over.
+ */
+static bool is_spare(const struct worker *w)
+{
+	for (unsigned i = 0; i < w->config->slot; i++) {
+		if (counter_get(&w->config->stats[i].idle_ns) + KEEPS_UP_NS > w->engine.loop.now_ns)
+			return true;
+	}
+	return false;
+}
+
+/* Starts or stops to wait for requests, as it is good for all. -1 and errno. */
+static int arrange_requests(struct worker *w)
+{
+	uint64_t now = w->engine.loop.now_ns;
+
+	if (w->got_requests && is_spare(w))
+		w->stand_by_until = now + (uint64_t)STAND_BY_NS * w->config->slot;
+	else if (w->stand_by_until <= now)
+		w->stand_by_until = 0;
+	w->got_requests = false;
+	if (w->stand_by_until > 0 || is_full(w)) {
+		loop_unwatch(&w->engine.loop, &w->requests);
+		return 0;
+	}
+	if (w->requests.watched)
+		return 0;
+	return loop_watch(&w->engine.loop, &w->requests, POLLER_IN | POLLER_SHARED);
+}
+
+/* How long to sleep at most, for the worker's own reasons. */
+static int nap_ms(const struct worker *w)
+{
+	uint64_t now = w->engine.loop.now_ns;
+
+	if (!list_empty(&w->outbox.letters))
+		return MAIL_RETRY_MS;
+	if (w->stand_by_until > now)
+		return (int)((w->stand_by_until - now) / 1000000) + 1;
+	return LOOK_AROUND_MS;
 }
 
 /* ---- The process */
@@ -338,9 +392,9 @@ static int watch_all(struct worker *w)
 	w->requests = (struct source){.fd = w->config->request_sock, .on_event = on_requests};
 	w->mail = (struct source){.fd = w->config->mail_fd, .on_event = on_mail};
 	w->life = (struct source){.fd = w->config->life_fd, .on_event = on_life};
-	if (loop_watch(loop, &w->life, POLLER_IN) < 0 || loop_watch(loop, &w->mail, POLLER_IN) < 0)
+	if (loop_watch(loop, &w->life, POLLER_IN) < 0)
 		return -1;
-	return loop_watch(loop, &w->requests, POLLER_IN | POLLER_SHARED);
+	return loop_watch(loop, &w->mail, POLLER_IN);
 }
 
 static struct worker *worker_new(const struct worker_config *config)
@@ -367,17 +421,24 @@ static struct worker *worker_new(const struct worker_config *config)
 
 static _Noreturn void serve(struct worker *w)
 {
-	for (;;) {
-		bool mail_waits = !outbox_pump(&w->outbox);
+	struct engine *e = &w->engine;
 
-		if (loop_run_once(&w->engine.loop,
-			    engine_timeout_ms(&w->engine, mail_waits ? MAIL_RETRY_MS : LOOK_AROUND_MS)) < 0) {
-			log_line(LOG_LEVEL_ERROR, "worker %u: cannot wait for events: %s", w->config->slot, strerror(errno));
-			_exit(EX_OSERR);
-		}
+	for (;;) {
+		int timeout;
+
+		outbox_pump(&w->outbox);
+		if (arrange_requests(w) < 0)
+			break;
+		timeout = engine_timeout_ms(e, nap_ms(w));
+		if (timeout > 0)
+			atomic_store_explicit(&e->own->idle_ns, clock_now_ns(), memory_order_relaxed);
+		if (loop_run_once(&e->loop, timeout) < 0)
+			break;
 		drain_requests(w);
-		engine_work(&w->engine);
+		engine_work(e);
 	}
+	log_line(LOG_LEVEL_ERROR, "worker %u: cannot wait for events: %s", w->config->slot, strerror(errno));
+	_exit(EX_OSERR);
 }
 
 void worker_main(const struct worker_config *config)

@@ -13,7 +13,8 @@ enum { WORKER_FDS_MAX = WORKERS_MAX + 16 };
 struct worker_config {
 	unsigned slot, generation;
 	unsigned workers; /* how many slots there are */
-	unsigned max_transfers;
+	unsigned max_transfers;    /* of all workers together */
+	unsigned worker_transfers; /* what this worker's descriptors are enough for */
 	unsigned open_timeout_ms;
 	int request_sock;    /* shared by all workers */
 	int root_fd;         /* the directory that is served */
