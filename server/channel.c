@@ -51,7 +51,9 @@ int channel_watch(struct channel *c)
 {
 	bool kept = c->len > 0 && !c->corked;
 
-	return ask(c, POLLER_EDGE | (kept || c->is_dest ? POLLER_OUT : 0));
+	if (c->is_dest)
+		return ask(c, POLLER_OUT);
+	return ask(c, POLLER_EDGE | (kept ? POLLER_OUT : 0));
 }
 
 static void set_gone(struct channel *c)

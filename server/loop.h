@@ -22,6 +22,8 @@ struct loop {
 	int poller;
 	int pending, next; /* events of the current batch */
 	uint64_t now_ns;   /* CLOCK_MONOTONIC, read after each wait */
+	unsigned short_waits; /* in a row */
+	bool may_spin;     /* there is another processor for whoever is waited for */
 	struct poller_event batch[LOOP_BATCH];
 };
 

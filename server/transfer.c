@@ -11,7 +11,7 @@
 enum {
 	QUANTUM_FIRST = 128 * 1024, /* on arrival: a batch of 64 must not hold up the rest for long */
 	QUANTUM = 1024 * 1024,      /* in each later turn */
-	PROGRESS_BYTES = 1024 * 1024,
+	PROGRESS_BYTES = 1024 * 1024, /* the first progress frame comes after so much, or so long; all others after so long */
 	PROGRESS_NS = 100 * 1000 * 1000,
 };
 
@@ -103,7 +103,7 @@ static void report_progress(struct transfer *t)
 	frame = stat_frame(t, SFD_STAT_OK);
 	if (channel_progress(t->channel, &frame))
 		t->reported = delivered(t);
-	t->progress_at = delivered(t) + PROGRESS_BYTES;
+	t->progress_at = UINT64_MAX;
 	t->progress_at_ns = now_ns + PROGRESS_NS;
 }
 
@@ -207,7 +207,7 @@ static void on_channel_change(struct channel *c)
 static int wait_for_dest(struct transfer *t)
 {
 	if (!t->is_read && !t->dest.watched) {
-		if (loop_watch(&t->engine->loop, &t->dest, POLLER_OUT | POLLER_EDGE) < 0)
+		if (loop_watch(&t->engine->loop, &t->dest, POLLER_OUT) < 0)
 			return -1;
 	}
 	return 0;

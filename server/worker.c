@@ -20,7 +20,8 @@
 #include <unistd.h>
 
 enum {
-	LOOK_AROUND_MS = 1000, /* a wakeup may have died with the worker that got it */
+	LOOK_AROUND_MS = 1000,        /* a wakeup may have died with the worker that got it, so look at least so often, */
+	LOOK_AROUND_NS = 1000 * 1000, /* and when awake for something else, so often */
 	MAIL_RETRY_MS = 2,
 	DATAGRAMS_PER_ROUND = 64,
 	MAIL_PER_ROUND = 256,
@@ -35,6 +36,7 @@ struct worker {
 	struct outbox outbox;
 	uint64_t mail_seq;
 	uint64_t stand_by_until; /* 0: not standing by */
+	uint64_t looked_ns;      /* when requests were looked for last */
 	bool got_requests;       /* woken for them in this round */
 	_Alignas(8) unsigned char datagram[WIRE_DATAGRAM_MAX];
 };
@@ -98,7 +100,8 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 		transfer_unhold(&w->engine, m->id, &hold);
 		break;
 	case MAIL_POKE:
-		break; /* that we are awake is all */
+		w->got_requests = true; /* perhaps: the dead worker may have been woken for them */
+		break;
 	}
 	if (fd >= 0)
 		close(fd);
@@ -247,8 +250,12 @@ static bool is_full(const struct worker *w)
 
 static void drain_requests(struct worker *w)
 {
+	uint64_t now = w->engine.loop.now_ns;
 	struct fdpass m;
 
+	if (!w->got_requests && now - w->looked_ns < LOOK_AROUND_NS)
+		return;
+	w->looked_ns = now;
 	for (int i = 0; i < DATAGRAMS_PER_ROUND && !is_full(w); i++) {
 		if (fdpass_receive(w->requests.fd, w->datagram, sizeof w->datagram, &m) < 0)
 			return;
@@ -258,7 +265,7 @@ static void drain_requests(struct worker *w)
 
 static void on_requests(struct source *source, unsigned events)
 {
-	(void)events; /* they are received in every round, whatever the wake was for */
+	(void)events;
 	container_of(source, struct worker, requests)->got_requests = true;
 }
 

@@ -17,6 +17,9 @@ int os_watch_process(pid_t pid);
 /* Keeps other processes of the same user from tracing this one and taking its descriptors; forbids set-user-ID exec. */
 int os_harden(void);
 
+/* How many processors this process may run on; at least 1. */
+unsigned os_cpu_count(void);
+
 /* Shows `title` as the process's name (15 bytes count). */
 void os_set_title(const char *title);
 

@@ -2,6 +2,7 @@
 #include "server/os/process.h"
 
 #include <dirent.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -67,6 +68,15 @@ int os_harden(void)
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -1;
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+unsigned os_cpu_count(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof set, &set) < 0)
+		return 1; /* more processors than cpu_set_t has bits, or none that we know of */
+	return (unsigned)CPU_COUNT(&set);
 }
 
 void os_set_title(const char *title)
