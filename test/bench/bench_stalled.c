@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Ten thousand transfers whose destinations nobody reads: what they cost the workers in processor time and memory, and
+ * what a new request takes beside them. The same requests to a second daemon without stalled transfers, in turn, are the
+ * measure. The clients are processes of their own, since each transfer costs its client two descriptors.
+ */
+#include "test/bench/common.h"
+
+#include <sendfiled/sendfiled.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum {
+	STALLED = 10000,
+	CLIENTS = 4,
+	WORKERS_MAX = 256,
+	CPU_SECONDS = 5,
+	LATENCY_ROUNDS = 20,
+	LATENCY_REQUESTS = 200,
+};
+
+struct usage {
+	double cpu_s;
+	double memory; /* bytes */
+};
+
+/* The daemon's workers: the children of its process. */
+static int find_workers(pid_t daemon, pid_t *out)
+{
+	char path[64], line[512];
+	const struct dirent *e;
+	DIR *dir = opendir("/proc");
+	int n = 0;
+
+	if (!dir)
+		die("/proc");
+	while ((e = readdir(dir)) != NULL && n < WORKERS_MAX) {
+		const char *at;
+		FILE *f;
+		int parent;
+
+		snprintf(path, sizeof path, "/proc/%.20s/stat", e->d_name);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		if (fgets(line, sizeof line, f) && (at = strrchr(line, ')')) && sscanf(at, ") %*c %d", &parent) == 1 &&
+			parent == daemon)
+			out[n++] = atoi(e->d_name);
+		fclose(f);
+	}
+	closedir(dir);
+	return n;
+}
+
+static double cpu_seconds(pid_t pid)
+{
+	unsigned long user = 0, system = 0;
+	char path[64], line[512];
+	const char *at;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f || !fgets(line, sizeof line, f) || !(at = strrchr(line, ')')) ||
+		sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+		die(path);
+	fclose(f);
+	return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+/* Memory that is the process's alone, as the kernel counts it. */
+static double own_memory(pid_t pid)
+{
+	char path[64], line[256];
+	unsigned long kib, sum = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		die(path);
+	while (fgets(line, sizeof line, f)) {
+		if (sscanf(line, "Private_Dirty: %lu", &kib) == 1 || sscanf(line, "Private_Clean: %lu", &kib) == 1)
+			sum += kib;
+	}
+	fclose(f);
+	return (double)sum * 1024;
+}
+
+static struct usage measure(const struct arena *a)
+{
+	pid_t workers[WORKERS_MAX];
+	int n = find_workers(a->daemon, workers);
+	struct usage u = {0, 0};
+
+	for (int i = 0; i < n; i++) {
+		u.cpu_s += cpu_seconds(workers[i]);
+		u.memory += own_memory(workers[i]);
+	}
+	return u;
+}
+
+/* A client: starts its transfers, says so, and holds them until it is killed. */
+static _Noreturn void stall(const struct arena *a, int count, int ready)
+{
+	for (int i = 0; i < count; i++) {
+		unsigned char frame[SFD_MAX_RESP_SIZE];
+		int ends[2], status;
+
+		make_dest(DEST_UNIX, ends, true);
+		while ((status = sfd_send(a->srv, "large", ends[1], 0, 0, false)) < 0) {
+			struct pollfd p = {.fd = a->srv, .events = POLLOUT};
+
+			if (errno != EAGAIN)
+				die("sfd_send of a stalled transfer");
+			poll(&p, 1, -1);
+		}
+		close(ends[1]);
+		if (read(status, frame, sizeof frame) != sizeof frame || sfd_get_stat(frame) != SFD_STAT_OK)
+			die("a stalled transfer was refused");
+	}
+	if (write(ready, "", 1) != 1)
+		die("pipe");
+	for (;;)
+		pause();
+}
+
+static void start_stalled(const struct arena *a, pid_t *clients)
+{
+	int ready[2];
+	char byte;
+
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		die("pipe");
+	for (int i = 0; i < CLIENTS; i++) {
+		clients[i] = fork();
+		if (clients[i] < 0)
+			die("fork");
+		if (clients[i] == 0)
+			stall(a, STALLED / CLIENTS, ready[1]);
+	}
+	close(ready[1]);
+	for (int i = 0; i < CLIENTS; i++) {
+		if (read(ready[0], &byte, 1) != 1)
+			die("a client could not start its transfers");
+	}
+	close(ready[0]);
+}
+
+/* Median microseconds from request to outcome, one at a time. */
+static double latency(const struct arena *a)
+{
+	double us[LATENCY_REQUESTS];
+	int ends[2];
+
+	make_dest(DEST_PIPE, ends, true);
+	for (int i = 0; i < LATENCY_REQUESTS; i++) {
+		uint64_t start = now_ns();
+		int status = sfd_send(a->srv, "small", ends[1], 0, 0, false);
+
+		if (status < 0)
+			die("sfd_send");
+		await_success(status);
+		us[i] = (double)(now_ns() - start) / 1e3;
+		close(status);
+		drain(ends[0], 4096);
+	}
+	close(ends[0]);
+	close(ends[1]);
+	return median(us, LATENCY_REQUESTS);
+}
+
+static void make_arena(struct arena *a)
+{
+	arena_open(a);
+	arena_file(a, "large", 4 << 20);
+	arena_file(a, "small", 4096);
+	arena_spawn(a, 0, STALLED + 1000);
+	arena_warm(a, "small");
+}
+
+int main(void)
+{
+	double without[LATENCY_ROUNDS], with[LATENCY_ROUNDS];
+	struct usage before, after, later;
+	struct arena busy, idle;
+	pid_t clients[CLIENTS];
+
+	make_arena(&busy);
+	make_arena(&idle);
+	latency(&busy);
+	before = measure(&busy);
+	start_stalled(&busy, clients);
+	after = measure(&busy);
+	sleep(CPU_SECONDS);
+	later = measure(&busy);
+	for (int i = 0; i < LATENCY_ROUNDS; i++) {
+		without[i] = latency(&idle);
+		with[i] = latency(&busy);
+	}
+	printf("%d stalled transfers held\n", STALLED);
+	printf("  processor time of all workers    %8.2f %% of one CPU, over %d s\n",
+		(later.cpu_s - after.cpu_s) * 100 / CPU_SECONDS, CPU_SECONDS);
+	printf("  memory of the workers' own       %8.0f bytes each\n", (after.memory - before.memory) / STALLED);
+	printf("  latency of a new request         %8.2f of that without them (medians of %d runs in turn)\n",
+		median(with, LATENCY_ROUNDS) / median(without, LATENCY_ROUNDS), LATENCY_ROUNDS);
+	for (int i = 0; i < CLIENTS; i++) {
+		kill(clients[i], SIGKILL);
+		waitpid(clients[i], NULL, 0);
+	}
+	arena_stop(&busy);
+	arena_stop(&idle);
+	arena_close(&busy);
+	arena_close(&idle);
+	return 0;
+}
