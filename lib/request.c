@@ -75,8 +75,8 @@ static int request_with_pipe(int srv, struct wire_request *r, int dest_fd, bool 
 	return ends[0];
 }
 
-static int request_on_path(int srv, enum wire_op op, const char *path, int dest_fd, off_t offset, size_t len,
-	bool nonblock)
+static int request_on_path(
+	int srv, enum wire_op op, const char *path, int dest_fd, off_t offset, size_t len, bool nonblock)
 {
 	struct wire_request r = {.op = op};
 	int err = fill_request(&r, path, offset, len);

@@ -90,7 +90,6 @@ static const char **extend_argv(const char *const argv[])
 /* posix_spawn(3) makes only async-signal-safe calls in the child, so this is safe in a threaded program. */
 static int start(pid_t *pid, const char *path, const char **argv, int ready)
 {
-	extern char **environ;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t none;

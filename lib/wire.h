@@ -20,10 +20,10 @@ enum {
 	WIRE_REQUEST_SIZE = 96, /* version 2: the fixed part */
 	WIRE_SAME_AS_SIZE = 48,
 
-	WIRE_COUNT_MAX = 64,          /* requests in a datagram */
+	WIRE_COUNT_MAX = 64,           /* requests in a datagram */
 	WIRE_DATAGRAM_MAX = 64 * 1024, /* bytes in a datagram */
-	WIRE_PATH_MAX = 4095,         /* bytes in a path, which has no NUL on the wire */
-	WIRE_EXTRA_MAX = 32 * 1024,   /* headers, trailers and path of a request together */
+	WIRE_PATH_MAX = 4095,          /* bytes in a path, which has no NUL on the wire */
+	WIRE_EXTRA_MAX = 32 * 1024,    /* headers, trailers and path of a request together */
 
 	WIRE_FRAME_SIZE = SFD_MAX_RESP_SIZE,
 };
@@ -81,7 +81,7 @@ struct wire_request {
 	uint64_t tag;
 	uint64_t txnid; /* send-open and cancel; else 0 */
 	int64_t offset;
-	uint64_t length; /* 0: to the end of the file */
+	uint64_t length;      /* 0: to the end of the file */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
 	uint64_t max_rate;    /* bytes per second; 0: unlimited */
 	uint32_t readahead;   /* pages */

@@ -48,7 +48,8 @@ unsigned limits_apply(unsigned wanted, unsigned workers, unsigned *worker_transf
 	*worker_transfers = limits_worker_transfers(limit);
 	allowed = limits_transfers(wanted, *worker_transfers, workers);
 	if (allowed == 0)
-		log_line(LOG_LEVEL_ERROR, "the limit on open files (RLIMIT_NOFILE, ulimit -n) is %llu, too low to serve: raise it to %llu",
+		log_line(LOG_LEVEL_ERROR,
+			"the limit on open files (RLIMIT_NOFILE, ulimit -n) is %llu, too low to serve: raise it to %llu",
 			(unsigned long long)limit, (unsigned long long)need);
 	else if (allowed < wanted)
 		log_line(LOG_LEVEL_WARNING,

@@ -8,7 +8,8 @@
 enum {
 	FDS_PER_TRANSFER = 3, /* file, destination, status channel */
 	FDS_RESERVED = 400,   /* a datagram's 253, the mailboxes, letters kept, and a few of a process's own */
-	BATCH_RESERVED = 64,  /* a worker that has room for fewer receives nothing: a datagram may hold so many requests */
+	BATCH_RESERVED =
+		64, /* a worker that has room for fewer receives nothing: a datagram may hold so many requests */
 };
 
 /* The most that a worker can have at a time with `limit` descriptors. Pure. */

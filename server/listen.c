@@ -3,11 +3,11 @@
 
 #include "lib/wire.h"
 #include "server/access.h"
+#include "server/complaint.h"
 #include "server/os/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,23 +15,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-struct complaint {
-	char *text;
-	size_t size;
-};
-
-static int complain(const struct complaint *c, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-static int complain(const struct complaint *c, int err, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(c->text, c->size, format, ap);
-	va_end(ap);
-	return err;
-}
 
 static int find_dir(char *out, size_t size, const char *dir, const struct complaint *c)
 {
@@ -62,15 +45,15 @@ int listen_path(char *path, size_t path_size, const char *dir, const char *name,
 	err = wire_socket_path(path, path_size, where, name);
 	if (err != 0)
 		return complain(&c, err,
-			"the socket's path, %s/sendfiled.%s.socket, is longer than %zu bytes: choose a shorter -S or -s", where,
-			name, path_size - 1);
+			"the socket's path, %s/sendfiled.%s.socket, is longer than %zu bytes: choose a shorter -S or -s",
+			where, name, path_size - 1);
 	return 0;
 }
 
 /* The default directory is ours to make; one that was named with -S is not. */
-static int open_dir(struct listener *l, const char *dir, const char *named, const struct complaint *c)
+static int open_dir(struct listener *l, const char *dir, bool is_default, const struct complaint *c)
 {
-	if (!named && mkdir(dir, geteuid() == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
+	if (is_default && mkdir(dir, geteuid() == 0 ? 0755 : 0700) < 0 && errno != EEXIST)
 		return complain(c, errno, "cannot make the socket directory %s: %s", dir, strerror(errno));
 	l->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (l->dir < 0)
@@ -99,7 +82,8 @@ static int take_lock(struct listener *l, const char *name, const struct complain
 			close(l->lock);
 			l->lock = -1;
 			if (err == EADDRINUSE)
-				return complain(c, err, "a daemon named '%s' is running already: stop it, or choose another -s", name);
+				return complain(c, err,
+					"a daemon named '%s' is running already: stop it, or choose another -s", name);
 			return complain(c, err, "cannot lock %s: %s", l->lock_name, strerror(err));
 		}
 		if (is_current(l->dir, l->lock_name, l->lock))
@@ -129,10 +113,10 @@ static int bind_socket(struct listener *l, const char *dir, const struct identit
 	umask(mask);
 	if (err != 0)
 		return complain(c, err, "cannot bind a socket in %s: %s", dir, strerror(err));
-	if (id->change && id->uid != UID_UNMAPPED && fchownat(l->dir, temp, id->uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0)
-		err = errno;
-	else if (renameat(l->dir, temp, l->dir, l->socket_name) < 0)
-		err = errno;
+	if (id->change && id->uid != UID_UNMAPPED)
+		err = fchownat(l->dir, temp, id->uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0 ? errno : 0;
+	if (err == 0)
+		err = renameat(l->dir, temp, l->dir, l->socket_name) < 0 ? errno : 0;
 	if (err != 0) {
 		unlinkat(l->dir, temp, 0);
 		return complain(c, err, "cannot set up the socket in %s: %s", dir, strerror(err));
@@ -140,7 +124,8 @@ static int bind_socket(struct listener *l, const char *dir, const struct identit
 	return 0;
 }
 
-int listener_open(struct listener *l, const char *dir, const char *name, const struct identity *id, char *error, size_t size)
+int listener_open(
+	struct listener *l, const char *dir, const char *name, const struct identity *id, char *error, size_t size)
 {
 	const struct complaint c = {error, size};
 	char where[LISTEN_PATH_SIZE], path[LISTEN_PATH_SIZE];
@@ -151,7 +136,7 @@ int listener_open(struct listener *l, const char *dir, const char *name, const s
 	if (err == 0)
 		err = find_dir(where, sizeof where, dir, &c);
 	if (err == 0)
-		err = open_dir(l, where, dir, &c);
+		err = open_dir(l, where, !dir, &c);
 	if (err != 0)
 		return err;
 	/* Both fit: the whole path did, and the lock's name is the shorter one. */

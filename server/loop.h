@@ -20,14 +20,14 @@ struct source {
 
 struct loop {
 	int poller;
-	int pending, next; /* events of the current batch */
-	uint64_t now_ns;   /* CLOCK_MONOTONIC, read after each wait */
+	int pending, next;    /* events of the current batch */
+	uint64_t now_ns;      /* CLOCK_MONOTONIC, read after each wait */
 	unsigned short_waits; /* in a row */
-	bool may_spin;     /* there is another processor for whoever is waited for */
+	bool may_spin;        /* there is another processor for whoever is waited for */
 	struct poller_event batch[LOOP_BATCH];
 };
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 uint64_t clock_now_ns(void);
 

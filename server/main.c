@@ -93,7 +93,8 @@ static int open_root(const char *path)
 	int err;
 
 	if (fd < 0) {
-		log_line(LOG_LEVEL_ERROR, "cannot serve the root directory %s: %s; name another with -r", path, strerror(errno));
+		log_line(LOG_LEVEL_ERROR, "cannot serve the root directory %s: %s; name another with -r", path,
+			strerror(errno));
 		return -1;
 	}
 	err = os_probe_open_beneath(fd);

@@ -32,7 +32,7 @@ struct child {
 struct master {
 	const struct master_config *config;
 	struct stats *stats;
-	int life[2];      /* its write end is the master's alone: end-of-file tells workers that it is gone */
+	int life[2]; /* its write end is the master's alone: end-of-file tells workers that it is gone */
 	int mail_read[WORKERS_MAX];
 	int mail_write[WORKERS_MAX];
 	struct child children[WORKERS_MAX];
@@ -147,11 +147,13 @@ static void note_death(struct master *m, unsigned slot, int status)
 	const struct mail poke = {.kind = MAIL_POKE};
 
 	if (WIFSIGNALED(status))
-		log_line(LOG_LEVEL_WARNING, "worker %u (pid %d) was killed by signal %d; its clients see end-of-file; replaced in %u ms",
+		log_line(LOG_LEVEL_WARNING,
+			"worker %u (pid %d) was killed by signal %d; its clients see end-of-file; replaced in %u ms",
 			slot, (int)child->pid, WTERMSIG(status), delay);
 	else
-		log_line(LOG_LEVEL_WARNING, "worker %u (pid %d) left with status %d; its clients see end-of-file; replaced in %u ms",
-			slot, (int)child->pid, WEXITSTATUS(status), delay);
+		log_line(LOG_LEVEL_WARNING,
+			"worker %u (pid %d) left with status %d; its clients see end-of-file; replaced in %u ms", slot,
+			(int)child->pid, WEXITSTATUS(status), delay);
 	child->pid = 0;
 	child->respawn_ns = now + (uint64_t)delay * 1000000;
 	/* What it held is gone; this is the one thing of its column that is not a sum over time. */
@@ -355,7 +357,8 @@ static void stop_workers(struct master *m)
 	signal_children(m, SIGKILL);
 	await_gone(m, KILL_TIMEOUT_MS);
 	if (count_children(m) > 0)
-		log_line(LOG_LEVEL_WARNING, "%u workers are stuck in the kernel and end when it lets them go", count_children(m));
+		log_line(LOG_LEVEL_WARNING, "%u workers are stuck in the kernel and end when it lets them go",
+			count_children(m));
 }
 
 int master_run(const struct master_config *config)

@@ -17,7 +17,7 @@ struct master_config {
 	unsigned workers;
 	unsigned max_transfers;    /* of all workers together */
 	unsigned worker_transfers; /* of each */
-	void (*ready)(void *arg); /* called once, when all workers serve */
+	void (*ready)(void *arg);  /* called once, when all workers serve */
 	void *ready_arg;
 };
 

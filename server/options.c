@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/options.h"
 
+#include "server/complaint.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,26 +58,9 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
-struct complaint {
-	char *text;
-	size_t size;
-};
-
-static int complain(const struct complaint *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static int complain(const struct complaint *c, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(c->text, c->size, format, ap);
-	va_end(ap);
-	return -1;
-}
-
 /* A whole decimal number in a range: no sign, no blanks, nothing after it. */
-static int take_number(unsigned *out, const char *option, const char *arg, unsigned min, unsigned max,
-	const struct complaint *c)
+static int take_number(
+	unsigned *out, const char *option, const char *arg, unsigned min, unsigned max, const struct complaint *c)
 {
 	char *end;
 	unsigned long n;
@@ -85,14 +68,14 @@ static int take_number(unsigned *out, const char *option, const char *arg, unsig
 	errno = 0;
 	n = strtoul(arg, &end, 10);
 	if (*arg < '0' || *arg > '9' || *end != '\0' || errno != 0 || n < min || n > max)
-		return complain(c, "%s takes a whole number from %u to %u, not '%s'", option, min, max, arg);
+		return complain(c, -1, "%s takes a whole number from %u to %u, not '%s'", option, min, max, arg);
 	*out = (unsigned)n;
 	return 0;
 }
 
 static int take_option(struct options *o, int opt, const char *arg, const struct complaint *c)
 {
-	unsigned n;
+	unsigned n = 0;
 
 	switch (opt) {
 	case 's':
@@ -137,22 +120,23 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 		o->ready_fd = (int)n;
 		return 0;
 	default:
-		return complain(c, "internal error: option %d", opt);
+		return complain(c, -1, "internal error: option %d", opt);
 	}
 }
 
 static int check(const struct options *o, const struct complaint *c)
 {
 	if (!o->name)
-		return complain(c, "no name: say -s NAME");
+		return complain(c, -1, "no name: say -s NAME");
 	if (!*o->name || strchr(o->name, '/'))
-		return complain(c, "the name '%s' must not be empty and must not contain a slash", o->name);
+		return complain(c, -1, "the name '%s' must not be empty and must not contain a slash", o->name);
 	if (o->action == ACTION_PING)
 		return 0;
 	if (!o->root)
-		return complain(c, "no root directory: say -r ROOT, the directory to serve");
+		return complain(c, -1, "no root directory: say -r ROOT, the directory to serve");
 	if (o->daemonize && o->ready_fd >= 0)
-		return complain(c, "--daemonize and --ready-fd exclude each other: the first one announces by exiting");
+		return complain(
+			c, -1, "--daemonize and --ready-fd exclude each other: the first one announces by exiting");
 	return 0;
 }
 
@@ -174,15 +158,15 @@ int options_parse(struct options *o, int argc, char *argv[], char *error, size_t
 		if (opt == -1)
 			break;
 		if (opt == ':')
-			return complain(&c, "%s needs a value; see sendfiled --help", argv[at]);
+			return complain(&c, -1, "%s needs a value; see sendfiled --help", argv[at]);
 		if (opt == '?')
-			return complain(&c, "unknown option %s; see sendfiled --help", argv[at]);
+			return complain(&c, -1, "unknown option %s; see sendfiled --help", argv[at]);
 		if (take_option(o, opt, optarg, &c) < 0)
 			return -1;
 		if (o->action == ACTION_HELP || o->action == ACTION_VERSION)
 			return 0;
 	}
 	if (optind < argc)
-		return complain(&c, "unexpected argument '%s'; see sendfiled --help", argv[optind]);
+		return complain(&c, -1, "unexpected argument '%s'; see sendfiled --help", argv[optind]);
 	return check(o, &c);
 }

@@ -92,7 +92,8 @@ int ping(const struct options *o)
 	if (sock >= 0)
 		close(sock);
 	if (err != 0) {
-		fprintf(stderr, "sendfiled: the daemon '%s' does not serve: %s: %s\n", o->name, sa.sun_path, strerror(err));
+		fprintf(stderr, "sendfiled: the daemon '%s' does not serve: %s: %s\n", o->name, sa.sun_path,
+			strerror(err));
 		return EX_UNAVAILABLE;
 	}
 	printf("sendfiled: the daemon '%s' serves\n", o->name);

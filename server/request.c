@@ -39,8 +39,8 @@ static int check_range(const struct wire_request *r)
 /* The options of sendfile(2) and beyond have their place on the wire; none is served yet, and none is ignored. */
 static bool has_options(const struct wire_request *r)
 {
-	return r->flags != 0 || r->headers_len != 0 || r->trailers_len != 0 || r->deadline_ns != 0 || r->max_rate != 0 ||
-	       r->readahead != 0 || r->hdr_size_at != 0 || r->hdr_mtime_at != 0;
+	return r->flags != 0 || r->headers_len != 0 || r->trailers_len != 0 || r->deadline_ns != 0 ||
+	       r->max_rate != 0 || r->readahead != 0 || r->hdr_size_at != 0 || r->hdr_mtime_at != 0;
 }
 
 int request_check(const struct wire_request *r, unsigned count)

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 enum {
-	RESTART_YOUNG_MS = 1000,  /* who dies before this age is not replaced at once */
-	RESTART_FIRST_MS = 100,   /* the first delay; each young death in a row doubles it, */
+	RESTART_YOUNG_MS = 1000,   /* who dies before this age is not replaced at once */
+	RESTART_FIRST_MS = 100,    /* the first delay; each young death in a row doubles it, */
 	RESTART_LONGEST_MS = 10000 /* up to this */
 };
 

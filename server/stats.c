@@ -98,8 +98,8 @@ void stats_log(struct stats *columns, unsigned n, uint64_t restarts)
 	}
 	format_outcomes(outcomes, sizeof outcomes, &sum);
 	log_line(LOG_LEVEL_INFO,
-		"counters: active=%" PRIu64 " requests=%" PRIu64 " bytes=%" PRIu64 " fallbacks=%" PRIu64 " forwarded=%" PRIu64
-		" restarts=%" PRIu64 "%s",
-		counter_get(&sum.active), counter_get(&sum.requests), counter_get(&sum.bytes), counter_get(&sum.fallbacks),
-		counter_get(&sum.forwarded), restarts, outcomes);
+		"counters: active=%" PRIu64 " requests=%" PRIu64 " bytes=%" PRIu64 " fallbacks=%" PRIu64
+		" forwarded=%" PRIu64 " restarts=%" PRIu64 "%s",
+		counter_get(&sum.active), counter_get(&sum.requests), counter_get(&sum.bytes),
+		counter_get(&sum.fallbacks), counter_get(&sum.forwarded), restarts, outcomes);
 }

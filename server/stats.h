@@ -20,13 +20,13 @@ struct stats_code {
 
 /* One worker's counters. */
 struct stats {
-	_Alignas(64) counter active; /* transfers now: what --max-transfers bounds */
-	_Atomic unsigned generation; /* which of the slot's workers this is; the master's to write */
-	counter idle_ns;             /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
-	counter requests;            /* received, refused ones included */
-	counter bytes;               /* of files, delivered */
-	counter fallbacks;           /* a way to move bytes was refused and the next one tried */
-	counter forwarded;           /* messages passed on to the worker that they were for */
+	_Alignas(64) counter active;             /* transfers now: what --max-transfers bounds */
+	_Atomic unsigned generation;             /* which of the slot's workers this is; the master's to write */
+	counter idle_ns;                         /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
+	counter requests;                        /* received, refused ones included */
+	counter bytes;                           /* of files, delivered */
+	counter fallbacks;                       /* a way to move bytes was refused and the next one tried */
+	counter forwarded;                       /* messages passed on to the worker that they were for */
 	struct stats_code outcomes[STATS_CODES]; /* by status code; the last one counts all that found no place */
 };
 

@@ -11,7 +11,8 @@
 enum {
 	QUANTUM_FIRST = 128 * 1024, /* on arrival: a batch of 64 must not hold up the rest for long */
 	QUANTUM = 1024 * 1024,      /* in each later turn */
-	PROGRESS_BYTES = 1024 * 1024, /* the first progress frame comes after so much, or so long; all others after so long */
+	PROGRESS_BYTES =
+		1024 * 1024, /* the first progress frame comes after so much, or so long; all others after so long */
 	PROGRESS_NS = 100 * 1000 * 1000,
 };
 
@@ -39,9 +40,9 @@ struct transfer {
 	int outcome; /* once HELD */
 	uint64_t tag;
 	uint64_t size;
-	uint64_t reported;           /* bytes that frames have told of */
-	uint64_t progress_at;        /* the next progress frame is due at so many bytes, */
-	uint64_t progress_at_ns;     /* or then */
+	uint64_t reported;       /* bytes that frames have told of */
+	uint64_t progress_at;    /* the next progress frame is due at so many bytes, */
+	uint64_t progress_at_ns; /* or then */
 };
 
 static struct transfer *from_entry(struct table_entry *e)
@@ -325,7 +326,8 @@ static void begin_open(struct transfer *t, const struct opened *file)
 	struct engine *e = t->engine;
 
 	t->state = TRANSFER_OPENED;
-	if (timers_set(&e->timers, &t->timer, e->loop.now_ns + e->open_timeout_ns) < 0 || channel_watch(t->channel) < 0) {
+	if (timers_set(&e->timers, &t->timer, e->loop.now_ns + e->open_timeout_ns) < 0 ||
+		channel_watch(t->channel) < 0) {
 		channel_refuse(t->channel, t->tag, errno);
 		transfer_free(t);
 		return;
@@ -370,7 +372,8 @@ static int prepare(struct engine *e, const struct wire_request *r, int dest, str
 	return open_file(file, e->root_fd, r->path, r->path_len, r->offset, r->length);
 }
 
-void transfer_begin(struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *dest)
+void transfer_begin(
+	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *dest)
 {
 	struct opened file;
 	enum dest_kind kind;

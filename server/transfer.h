@@ -60,7 +60,8 @@ int engine_init(struct engine *e, const struct engine_config *config);
  * Starts a send, read or open that passed request_check() (of a datagram of any number of requests), and tries to finish
  * it at once. Reports on `c`, also every refusal. `*dest` is taken over (and set to -1) if the operation has one.
  */
-void transfer_begin(struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *dest);
+void transfer_begin(
+	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *dest);
 
 /*
  * The second message: sends what is open under that id. Takes over `*dest` if there is such an open of that owner;

@@ -10,6 +10,7 @@
 #include "server/request.h"
 #include "server/transfer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,12 +21,12 @@
 #include <unistd.h>
 
 enum {
-	LOOK_AROUND_MS = 1000,        /* a wakeup may have died with the worker that got it, so look at least so often, */
+	LOOK_AROUND_MS = 1000, /* a wakeup may have died with the worker that got it, so look at least so often, */
 	LOOK_AROUND_NS = 1000 * 1000, /* and when awake for something else, so often */
 	MAIL_RETRY_MS = 2,
 	DATAGRAMS_PER_ROUND = 64,
 	MAIL_PER_ROUND = 256,
-	KEEPS_UP_NS = 1000 * 1000,       /* who had nothing to do so lately keeps up with the requests */
+	KEEPS_UP_NS = 1000 * 1000,      /* who had nothing to do so lately keeps up with the requests */
 	STAND_BY_NS = 10 * 1000 * 1000, /* times the slot: how long a worker that is not needed stays away */
 };
 
@@ -142,6 +143,7 @@ static void handle_request(struct worker *w, const struct wire_request *r, unsig
 	} else if (r->op == WIRE_OP_SEND_OPEN || r->op == WIRE_OP_CANCEL) {
 		second_message(w, r, who, dest);
 	} else if (r->op == WIRE_OP_PING) {
+		assert(c); /* wire_check(): only the second messages come without a channel */
 		answer_ping(c, r->tag);
 	} else {
 		transfer_begin(&w->engine, r, who, c, &dest);
@@ -388,7 +390,8 @@ static void become_harmless(const struct worker_config *config)
 static void check_root(const struct worker_config *config)
 {
 	if (config->slot == 0 && os_probe_open_beneath(config->root_fd) == EACCES)
-		log_line(LOG_LEVEL_WARNING, "uid %u may not search the root directory: requests will fail with EACCES; chmod it or use -u",
+		log_line(LOG_LEVEL_WARNING,
+			"uid %u may not search the root directory: requests will fail with EACCES; chmod it or use -u",
 			(unsigned)geteuid());
 }
 

@@ -12,17 +12,17 @@ enum { WORKER_FDS_MAX = WORKERS_MAX + 16 };
 
 struct worker_config {
 	unsigned slot, generation;
-	unsigned workers; /* how many slots there are */
+	unsigned workers;          /* how many slots there are */
 	unsigned max_transfers;    /* of all workers together */
 	unsigned worker_transfers; /* what this worker's descriptors are enough for */
 	unsigned open_timeout_ms;
-	int request_sock;    /* shared by all workers */
-	int root_fd;         /* the directory that is served */
-	int life_fd;         /* end-of-file: the master is gone */
-	int ready_fd;        /* gets one byte when the worker serves; closed then */
-	int mail_fd;         /* this slot's mailbox */
+	int request_sock;     /* shared by all workers */
+	int root_fd;          /* the directory that is served */
+	int life_fd;          /* end-of-file: the master is gone */
+	int ready_fd;         /* gets one byte when the worker serves; closed then */
+	int mail_fd;          /* this slot's mailbox */
 	const int *mailboxes; /* everybody's, to write to */
-	struct stats *stats; /* a column for each slot */
+	struct stats *stats;  /* a column for each slot */
 	struct access access;
 	struct identity identity;
 };

@@ -66,10 +66,10 @@ enum {
 
 /* Metadata of the file, taken from the descriptor that is then sent (fstat(2)). */
 struct sfd_file_info {
-	int cmd;             /* SFD_FILE_INFO */
-	int stat;            /* SFD_STAT_OK, or why the request was refused; then all below is 0 */
-	size_t size;         /* bytes that this transfer will move */
-	time_t atime;        /* access, modification and status change: seconds since the epoch */
+	int cmd;      /* SFD_FILE_INFO */
+	int stat;     /* SFD_STAT_OK, or why the request was refused; then all below is 0 */
+	size_t size;  /* bytes that this transfer will move */
+	time_t atime; /* access, modification and status change: seconds since the epoch */
 	time_t mtime;
 	time_t ctime;
 	size_t txnid;        /* names the transfer to sfd_send_open() and sfd_cancel(); never 0 */

@@ -76,8 +76,8 @@ int main(void)
 	arena_open(&a);
 	arena_file(&a, file_name, FILE_SIZE);
 	arena_spawn(&a, 0, 1000);
-	printf("1 GiB hot file; GB/s, medians of %d runs in turn\n%-6s %12s %12s %8s\n", ROUNDS, "to", "in process", "sendfiled",
-		"ratio");
+	printf("1 GiB hot file; GB/s, medians of %d runs in turn\n%-6s %12s %12s %8s\n", ROUNDS, "to", "in process",
+		"sendfiled", "ratio");
 	for (int kind = 0; kind < DEST_COUNT; kind++) {
 		double l, o;
 

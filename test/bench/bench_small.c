@@ -64,7 +64,8 @@ static double run_in_process(const struct arena *a, enum dest kind)
 			struct stat st;
 			off_t at = 0;
 
-			if (fd < 0 || fstat(fd, &st) < 0 || sendfile(slots[i].ends[1], fd, &at, (size_t)st.st_size) != st.st_size)
+			if (fd < 0 || fstat(fd, &st) < 0 ||
+				sendfile(slots[i].ends[1], fd, &at, (size_t)st.st_size) != st.st_size)
 				die("in process");
 			close(fd);
 		}
@@ -152,10 +153,10 @@ int main(void)
 	arena_file(&b, file_name, FILE_SIZE);
 	arena_spawn(&a, 1, 1000);
 	arena_spawn(&b, 0, 1000);
-	printf("4 KiB hot file, %d in flight, one-request calls; thousand requests/s, medians of %d runs in turn\n", IN_FLIGHT,
-		ROUNDS);
-	printf("%-6s %12s %12s %8s %16s %8s %12s\n", "to", "in process", "1 worker", "ratio", "default workers", "ratio",
-		"to 1 worker");
+	printf("4 KiB hot file, %d in flight, one-request calls; thousand requests/s, medians of %d runs in turn\n",
+		IN_FLIGHT, ROUNDS);
+	printf("%-6s %12s %12s %8s %16s %8s %12s\n", "to", "in process", "1 worker", "ratio", "default workers",
+		"ratio", "to 1 worker");
 	for (int kind = 0; kind < DEST_COUNT; kind++) {
 		double l, o, m;
 
@@ -169,8 +170,8 @@ int main(void)
 		l = median(local, ROUNDS);
 		o = median(one, ROUNDS);
 		m = median(many, ROUNDS);
-		printf("%-6s %12.1f %12.1f %8.2f %16.1f %8.2f %12.2f\n", dest_names[kind], l / 1e3, o / 1e3, o / l, m / 1e3, m / l,
-			m / o);
+		printf("%-6s %12.1f %12.1f %8.2f %16.1f %8.2f %12.2f\n", dest_names[kind], l / 1e3, o / 1e3, o / l,
+			m / 1e3, m / l, m / o);
 	}
 	arena_stop(&a);
 	arena_stop(&b);

@@ -34,10 +34,30 @@ struct usage {
 	double memory; /* bytes */
 };
 
+/* Fields of /proc/PID/stat, counted from the one after the name (proc(5)). */
+enum { STAT_PARENT = 2, STAT_USER = 12, STAT_SYSTEM = 13 };
+
+/* One number of /proc/PID/stat; -1 if there is no such process. */
+static long proc_stat(pid_t pid, int field)
+{
+	char path[64], line[512] = "";
+	char *at;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	at = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+	fclose(f);
+	for (int i = 0; at && i < field; i++)
+		at = strchr(at + 1, ' ');
+	return at ? strtol(at, NULL, 10) : -1;
+}
+
 /* The daemon's workers: the children of its process. */
 static int find_workers(pid_t daemon, pid_t *out)
 {
-	char path[64], line[512];
 	const struct dirent *e;
 	DIR *dir = opendir("/proc");
 	int n = 0;
@@ -45,18 +65,10 @@ static int find_workers(pid_t daemon, pid_t *out)
 	if (!dir)
 		die("/proc");
 	while ((e = readdir(dir)) != NULL && n < WORKERS_MAX) {
-		const char *at;
-		FILE *f;
-		int parent;
+		long pid = strtol(e->d_name, NULL, 10);
 
-		snprintf(path, sizeof path, "/proc/%.20s/stat", e->d_name);
-		f = fopen(path, "re");
-		if (!f)
-			continue;
-		if (fgets(line, sizeof line, f) && (at = strrchr(line, ')')) && sscanf(at, ") %*c %d", &parent) == 1 &&
-			parent == daemon)
-			out[n++] = atoi(e->d_name);
-		fclose(f);
+		if (pid > 0 && proc_stat((pid_t)pid, STAT_PARENT) == daemon)
+			out[n++] = (pid_t)pid;
 	}
 	closedir(dir);
 	return n;
@@ -64,25 +76,14 @@ static int find_workers(pid_t daemon, pid_t *out)
 
 static double cpu_seconds(pid_t pid)
 {
-	unsigned long user = 0, system = 0;
-	char path[64], line[512];
-	const char *at;
-	FILE *f;
-
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	f = fopen(path, "re");
-	if (!f || !fgets(line, sizeof line, f) || !(at = strrchr(line, ')')) ||
-		sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-		die(path);
-	fclose(f);
-	return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+	return (double)(proc_stat(pid, STAT_USER) + proc_stat(pid, STAT_SYSTEM)) / (double)sysconf(_SC_CLK_TCK);
 }
 
 /* Memory that is the process's alone, as the kernel counts it. */
 static double own_memory(pid_t pid)
 {
 	char path[64], line[256];
-	unsigned long kib, sum = 0;
+	unsigned long sum = 0;
 	FILE *f;
 
 	snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
@@ -90,8 +91,8 @@ static double own_memory(pid_t pid)
 	if (!f)
 		die(path);
 	while (fgets(line, sizeof line, f)) {
-		if (sscanf(line, "Private_Dirty: %lu", &kib) == 1 || sscanf(line, "Private_Clean: %lu", &kib) == 1)
-			sum += kib;
+		if (strncmp(line, "Private_", 8) == 0 && strchr(line, ':'))
+			sum += strtoul(strchr(line, ':') + 1, NULL, 10);
 	}
 	fclose(f);
 	return (double)sum * 1024;

@@ -106,8 +106,8 @@ void arena_warm(const struct arena *a, const char *name)
 void arena_spawn(struct arena *a, unsigned workers, unsigned max_transfers)
 {
 	char count[16], max[16];
-	const char *argv[] = {
-		"sendfiled", "-s", "bench", "-r", a->root, "-S", a->sock, "-n", max, workers ? "--workers" : NULL, count, NULL};
+	const char *argv[] = {"sendfiled", "-s", "bench", "-r", a->root, "-S", a->sock, "-n", max,
+		workers ? "--workers" : NULL, count, NULL};
 
 	snprintf(count, sizeof count, "%u", workers);
 	snprintf(max, sizeof max, "%u", max_transfers);
@@ -163,7 +163,8 @@ void make_dest(enum dest kind, int ends[2], bool nonblock)
 {
 	if (kind == DEST_TCP)
 		make_tcp(ends);
-	else if (kind == DEST_PIPE ? pipe2(ends, O_CLOEXEC) < 0 : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+	else if (kind == DEST_PIPE ? pipe2(ends, O_CLOEXEC) < 0
+				   : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		die("destination");
 	if (nonblock && fcntl(ends[1], F_SETFL, fcntl(ends[1], F_GETFL) | O_NONBLOCK) < 0)
 		die("O_NONBLOCK");

@@ -22,7 +22,7 @@ struct arena {
 	int root_fd;
 };
 
-_Noreturn void die(const char *what);
+void die(const char *what) __attribute__((noreturn));
 void *must_alloc(size_t n);
 uint64_t now_ns(void);
 

@@ -23,7 +23,7 @@ static void close_listed(int first, unsigned last)
 
 		if (e->d_name[0] == '.')
 			continue;
-		fd = atoi(e->d_name);
+		fd = (int)strtol(e->d_name, NULL, 10);
 		if (fd >= first && (unsigned)fd <= last && fd != dirfd(dir))
 			close(fd);
 	}
