@@ -33,3 +33,23 @@ int open_file(struct opened *out, int root_fd, const char *path, uint32_t path_l
 	out->size = length == 0 || length > rest ? rest : length;
 	return 0;
 }
+
+void open_describe(const struct opened *file, struct sfd_file_info *info)
+{
+	const struct stat *st = &file->st;
+
+	*info = (struct sfd_file_info){
+		.cmd = SFD_FILE_INFO,
+		.size = file->size,
+		.atime = st->st_atim.tv_sec,
+		.mtime = st->st_mtim.tv_sec,
+		.ctime = st->st_ctim.tv_sec,
+		.file_size = (uint64_t)st->st_size,
+		.offset = file->offset,
+		.atime_nsec = (uint32_t)st->st_atim.tv_nsec,
+		.mtime_nsec = (uint32_t)st->st_mtim.tv_nsec,
+		.ctime_nsec = (uint32_t)st->st_ctim.tv_nsec,
+		.dev = st->st_dev,
+		.ino = st->st_ino,
+	};
+}

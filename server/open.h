@@ -3,6 +3,8 @@
 #ifndef SFD_OPEN_H
 #define SFD_OPEN_H
 
+#include <sendfiled/sendfiled.h>
+
 #include <stdint.h>
 #include <sys/stat.h>
 
@@ -20,5 +22,8 @@ struct opened {
  * May wait for a disk.
  */
 int open_file(struct opened *out, int root_fd, const char *path, uint32_t path_len, int64_t offset, uint64_t length);
+
+/* Fills in what a client is told about the file and the range; the rest is zeroed. Pure. */
+void open_describe(const struct opened *file, struct sfd_file_info *info);
 
 #endif

@@ -59,24 +59,11 @@ static uint64_t delivered(const struct transfer *t)
 
 static void report_info(struct transfer *t, const struct opened *file)
 {
-	const struct stat *st = &file->st;
-	const struct sfd_file_info info = {
-		.cmd = SFD_FILE_INFO,
-		.size = t->size,
-		.atime = st->st_atim.tv_sec,
-		.mtime = st->st_mtim.tv_sec,
-		.ctime = st->st_ctim.tv_sec,
-		.txnid = t->entry.id,
-		.file_size = (uint64_t)st->st_size,
-		.offset = file->offset,
-		.atime_nsec = (uint32_t)st->st_atim.tv_nsec,
-		.mtime_nsec = (uint32_t)st->st_mtim.tv_nsec,
-		.ctime_nsec = (uint32_t)st->st_ctim.tv_nsec,
-		.dev = st->st_dev,
-		.ino = st->st_ino,
-		.tag = t->tag,
-	};
+	struct sfd_file_info info;
 
+	open_describe(file, &info);
+	info.txnid = t->entry.id;
+	info.tag = t->tag;
 	channel_info(t->channel, &info);
 }
 

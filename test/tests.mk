@@ -79,7 +79,8 @@ cppcheck:
 	cppcheck --quiet --error-exitcode=1 --inline-suppr --enable=warning,performance,portability --std=c11 $(DEFS) \
 		--suppress=missingIncludeSystem -Iinclude -I. $(TIDY_FILES)
 
+# Whether other pages that ours refer to are installed here says nothing about ours.
 mandoc:
-	mandoc -T lint -W style doc/*.[0-9]
+	@! mandoc -T lint doc/*.[0-9] 2>/dev/null | grep -v -e 'referenced manual not found'
 
 lint: format-check tidy cppcheck mandoc
