@@ -25,7 +25,7 @@ LIB_SRC := lib/client.c lib/fdmsg.c lib/frame.c lib/request.c lib/spawn.c lib/wi
 
 # What differs between systems lies in server/os/SYSTEM; nothing else asks which one this is.
 OS := $(shell uname -s | tr A-Z a-z)
-SERVER_SRC := server/access.c server/channel.c server/complaint.c server/dest.c server/fdpass.c server/limits.c server/listen.c \
+SERVER_SRC := server/access.c server/channel.c server/complaint.c server/dest.c server/engine.c server/fdpass.c server/limits.c server/listen.c \
 	server/log.c server/loop.c server/mailbox.c server/master.c server/mover.c server/open.c server/options.c \
 	server/ping.c server/privilege.c server/request.c server/restart.c server/stats.c server/table.c \
 	server/timer.c server/transfer.c server/worker.c $(wildcard server/os/$(OS)/*.c)
@@ -101,7 +101,7 @@ $(BUILD)/examples/%: examples/%.c $(STATIC) $(FLAGS_FILE)
 
 .PHONY: demo
 demo: all
-	$(Q)SFD_DAEMON=$(CURDIR)/$(DAEMON) $(BUILD)/examples/demo
+	$(Q)SFD_DAEMON=$(abspath $(DAEMON)) $(BUILD)/examples/demo
 
 include test/tests.mk
 

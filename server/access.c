@@ -4,7 +4,9 @@
 bool access_allowed(const struct access *a, const struct owner *who)
 {
 	/* A sender outside our pid namespace has pid 0: ids could not be bound to its process. */
-	if (who->uid == UID_UNMAPPED || who->pid == 0)
+	if (who->pid == 0)
 		return false;
-	return who->uid == 0 || who->uid == a->starter || who->uid == a->serving;
+	if (who->uid == 0 || who->uid == a->starter)
+		return true;
+	return who->uid == a->serving && who->uid != UID_UNMAPPED;
 }

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* Stands for every sender that has no uid here, and is `nobody` on most systems: it names no one. */
+/* Stands for every sender that has no uid here, and is `nobody` on most systems: that we serve as it lets none in. */
 enum { UID_UNMAPPED = 65534 };
 
 struct access {

@@ -98,11 +98,16 @@ static int open_root(const char *path)
 		return -1;
 	}
 	err = os_probe_open_beneath(fd);
-	if (err != 0) {
+	if (err == EACCES) {
+		log_line(LOG_LEVEL_ERROR, "may not search the root directory %s; name another with -r, or chmod it",
+			path);
+	} else if (err != 0) {
 		log_line(LOG_LEVEL_ERROR,
 			"this kernel cannot confine opens to the root directory: openat2(2): %s; it needs Linux 5.6, and in a container a "
 			"seccomp profile that allows openat2",
 			strerror(err));
+	}
+	if (err != 0) {
 		close(fd);
 		errno = err;
 		return -1;
@@ -180,6 +185,15 @@ static void close_inherited(int ready_fd)
 	}
 }
 
+static int print(const char *text)
+{
+	if (fputs(text, stdout) < 0 || fflush(stdout) != 0) {
+		fprintf(stderr, "sendfiled: standard output: %s\n", strerror(errno));
+		return EX_IOERR;
+	}
+	return EX_OK;
+}
+
 int main(int argc, char *argv[])
 {
 	struct announcement a = {.fd = -1};
@@ -193,9 +207,9 @@ int main(int argc, char *argv[])
 	}
 	switch (o.action) {
 	case ACTION_HELP:
-		return fputs(options_help, stdout) < 0 ? EX_IOERR : EX_OK;
+		return print(options_help);
 	case ACTION_VERSION:
-		return puts("sendfiled " SFD_VERSION) < 0 ? EX_IOERR : EX_OK;
+		return print("sendfiled " SFD_VERSION "\n");
 	case ACTION_PING:
 		return ping(&o);
 	case ACTION_SERVE:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/transfer.h"
 
+#include "server/mover.h"
 #include "server/open.h"
 
 #include <errno.h>
@@ -251,8 +252,11 @@ static enum move_result move_some(struct transfer *t, uint64_t budget)
 	return result;
 }
 
-static void turn(struct transfer *t)
+void transfer_turn(struct list *run)
 {
+	struct transfer *t = container_of(run, struct transfer, run);
+
+	t->state = TRANSFER_BLOCKED; /* in no list until the turn says otherwise */
 	if (t->channel->gone) {
 		finish(t, EPIPE);
 		return;
@@ -446,75 +450,15 @@ void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold)
 		end_hold(t);
 }
 
-/* ---- The engine */
-
-int engine_init(struct engine *e, const struct engine_config *config)
+void transfer_time_out(struct timer *timer)
 {
-	*e = (struct engine){
-		.root_fd = config->root_fd,
-		.columns = config->columns,
-		.own = &config->columns[config->slot],
-		.column_count = config->column_count,
-		.max_transfers = config->max_transfers,
-		.open_timeout_ns = (uint64_t)config->open_timeout_ms * 1000000,
-	};
-	list_init(&e->runnable);
-	list_init(&e->held);
-	if (loop_init(&e->loop) < 0)
-		return -1;
-	if (timers_init(&e->timers, config->max_transfers) < 0)
-		return -1;
-	return table_init(&e->table, config->max_transfers, config->slot, config->generation);
+	finish(container_of(timer, struct transfer, timer), ETIMEDOUT);
 }
 
-int engine_timeout_ms(const struct engine *e, int max_ms)
+void transfer_review_hold(struct list *run)
 {
-	uint64_t next = timers_next(&e->timers);
-	uint64_t ms;
+	struct transfer *t = container_of(run, struct transfer, run);
 
-	if (!list_empty(&e->runnable) || next <= e->loop.now_ns)
-		return 0;
-	ms = (next - e->loop.now_ns) / 1000000 + 1; /* rounded up: too late by a little, not early in a spin */
-	return ms < (uint64_t)max_ms ? (int)ms : max_ms;
-}
-
-/* A worker that passed a destination on and then died holds no copy any more: the kernel closed it. */
-static void release_dead_holds(struct engine *e)
-{
-	struct list *next;
-
-	for (struct list *n = e->held.next; n != &e->held; n = next) {
-		struct transfer *t = container_of(n, struct transfer, run);
-
-		next = n->next;
-		if (!t->is_held || stats_generation(&e->columns[t->hold.slot]) != t->hold.generation)
-			end_hold(t);
-	}
-}
-
-void engine_work(struct engine *e)
-{
-	struct timer *due;
-	struct list now;
-
-	while ((due = timers_due(&e->timers, e->loop.now_ns)) != NULL)
-		finish(container_of(due, struct transfer, timer), ETIMEDOUT);
-	release_dead_holds(e);
-
-	/* One turn each for those that are runnable now; who becomes runnable meanwhile waits for the next round. */
-	list_init(&now);
-	while (!list_empty(&e->runnable)) {
-		struct list *n = e->runnable.next;
-
-		list_remove(n);
-		list_append(&now, n);
-	}
-	while (!list_empty(&now)) {
-		struct list *n = now.next;
-		struct transfer *t = container_of(n, struct transfer, run);
-
-		list_remove(n);
-		t->state = TRANSFER_BLOCKED; /* in no list until the turn says otherwise */
-		turn(t);
-	}
+	if (!t->is_held || stats_generation(&t->engine->columns[t->hold.slot]) != t->hold.generation)
+		end_hold(t);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The engine of a worker: transfers, each a small struct in one state, moved on a quantum at a time.
+ * Transfers: each a small struct in one state, moved on a quantum at a time.
  *
  *   begin --+--> OPENED ----send_open----+
  *           |                            v
@@ -19,33 +19,7 @@
 #include "lib/wire.h"
 #include "server/access.h"
 #include "server/channel.h"
-#include "server/list.h"
-#include "server/loop.h"
-#include "server/mover.h"
-#include "server/stats.h"
-#include "server/table.h"
-#include "server/timer.h"
-
-struct engine {
-	struct loop loop;
-	struct table table;
-	struct timers timers;
-	struct list runnable, held;
-	int root_fd; /* not owned */
-	struct stats *columns, *own;
-	unsigned column_count;
-	uint64_t max_transfers;
-	uint64_t open_timeout_ns;
-};
-
-struct engine_config {
-	int root_fd;
-	struct stats *columns; /* shared by all workers */
-	unsigned column_count;
-	unsigned slot, generation; /* this worker's */
-	unsigned max_transfers;
-	unsigned open_timeout_ms;
-};
+#include "server/engine.h"
 
 /* Another worker that passed a destination on, and by which of its messages. */
 struct hold {
@@ -75,10 +49,15 @@ void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who);
 /* The other worker has closed its copy of the destination. */
 void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold);
 
-/* How long the loop may wait for events; 0 while there is work. */
-int engine_timeout_ms(const struct engine *e, int max_ms);
+/* ---- For the engine, which knows transfers by the nodes that it keeps */
 
-/* Gives every runnable transfer one turn, ends opens that waited too long, and lets go of what a dead worker held. */
-void engine_work(struct engine *e);
+/* Moves some more of one that was runnable and is in no list now. */
+void transfer_turn(struct list *run);
+
+/* Its time is over. */
+void transfer_time_out(struct timer *timer);
+
+/* Ends one in engine.held if nothing holds it any more: a worker that died holds no copy, the kernel closed it. */
+void transfer_review_hold(struct list *run);
 
 #endif

@@ -2,6 +2,7 @@
 #include "server/worker.h"
 
 #include "lib/wire.h"
+#include "server/dest.h"
 #include "server/fdpass.h"
 #include "server/log.h"
 #include "server/mailbox.h"

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/engine.h"
+
+#include "server/transfer.h"
+
+int engine_init(struct engine *e, const struct engine_config *config)
+{
+	*e = (struct engine){
+		.root_fd = config->root_fd,
+		.columns = config->columns,
+		.own = &config->columns[config->slot],
+		.column_count = config->column_count,
+		.max_transfers = config->max_transfers,
+		.open_timeout_ns = (uint64_t)config->open_timeout_ms * 1000000,
+	};
+	list_init(&e->runnable);
+	list_init(&e->held);
+	if (loop_init(&e->loop) < 0)
+		return -1;
+	if (timers_init(&e->timers, config->max_transfers) < 0)
+		return -1;
+	return table_init(&e->table, config->max_transfers, config->slot, config->generation);
+}
+
+int engine_timeout_ms(const struct engine *e, int max_ms)
+{
+	uint64_t next = timers_next(&e->timers);
+	uint64_t ms;
+
+	if (!list_empty(&e->runnable) || next <= e->loop.now_ns)
+		return 0;
+	ms = (next - e->loop.now_ns) / 1000000 + 1; /* rounded up: too late by a little, not early in a spin */
+	return ms < (uint64_t)max_ms ? (int)ms : max_ms;
+}
+
+static void review_holds(struct engine *e)
+{
+	struct list *next;
+
+	for (struct list *n = e->held.next; n != &e->held; n = next) {
+		next = n->next;
+		transfer_review_hold(n);
+	}
+}
+
+void engine_work(struct engine *e)
+{
+	struct timer *due;
+	struct list now;
+
+	while ((due = timers_due(&e->timers, e->loop.now_ns)) != NULL)
+		transfer_time_out(due);
+	review_holds(e);
+
+	/* One turn each for those that are runnable now; who becomes runnable meanwhile waits for the next round. */
+	list_init(&now);
+	while (!list_empty(&e->runnable)) {
+		struct list *n = e->runnable.next;
+
+		list_remove(n);
+		list_append(&now, n);
+	}
+	while (!list_empty(&now)) {
+		struct list *n = now.next;
+
+		list_remove(n);
+		transfer_turn(n);
+	}
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What all transfers of a worker have in common: the loop, the ids, the timers, and whose turn it is. */
+#ifndef SFD_ENGINE_H
+#define SFD_ENGINE_H
+
+#include "server/list.h"
+#include "server/loop.h"
+#include "server/stats.h"
+#include "server/table.h"
+#include "server/timer.h"
+
+struct engine {
+	struct loop loop;
+	struct table table;
+	struct timers timers;
+	struct list runnable, held;
+	int root_fd; /* not owned */
+	struct stats *columns, *own;
+	unsigned column_count;
+	uint64_t max_transfers;
+	uint64_t open_timeout_ns;
+};
+
+struct engine_config {
+	int root_fd;
+	struct stats *columns; /* shared by all workers */
+	unsigned column_count;
+	unsigned slot, generation; /* this worker's */
+	unsigned max_transfers;
+	unsigned open_timeout_ms;
+};
+
+/* 0, or -1 and errno. */
+int engine_init(struct engine *e, const struct engine_config *config);
+
+/* How long the loop may wait for events; 0 while there is work. */
+int engine_timeout_ms(const struct engine *e, int max_ms);
+
+/* Gives every runnable transfer one turn, ends opens that waited too long, and lets go of what a dead worker held. */
+void engine_work(struct engine *e);
+
+#endif
