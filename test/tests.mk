@@ -13,7 +13,7 @@ SERVER_LIB := $(BUILD)/libserver.a
 
 TEST_CXXFLAGS = -std=c++17 $(if $(DEBUG),-O0,-O1) -g -Wall -Wextra -Wshadow -Werror $(SAN) -D_GNU_SOURCE -Iinclude -I. \
 	-DSOURCE_DIR='"$(CURDIR)"' -DBUILD_DIR='"$(abspath $(BUILD))"' -DSFD_VERSION='"$(VERSION)"' -DTEST_CC='"$(CC)"' \
-	-DTEST_CXX='"$(CXX)"' -MMD -MP $(CXXFLAGS)
+	-DTEST_CXX='"$(CXX)"' -DSANITIZE_FLAGS='"$(SAN)"' -MMD -MP $(CXXFLAGS)
 
 # What `make check` and `make lint` run beside a compiler and make: Debian's names.
 TEST_PACKAGES := g++ libgtest-dev pkgconf mandoc strace procps
