@@ -123,7 +123,8 @@ install: all
 	install -m 644 doc/sendfiled-protocol.7 $(D)$(MANDIR)/man7/sendfiled-protocol.7
 	install -m 644 doc/libsendfiled.3 $(D)$(MANDIR)/man3/libsendfiled.3
 	for f in $(MAN3_LINKS); do \
-		printf '.\\" SPDX-License-Identifier: BSD-2-Clause\n.so man3/libsendfiled.3\n' >$(D)$(MANDIR)/man3/$$f.3 || exit 1; done
+		printf '.\\" SPDX-License-Identifier: BSD-2-Clause\n.so man3/libsendfiled.3\n' >$(D)$(MANDIR)/man3/$$f.3 && \
+		chmod 644 $(D)$(MANDIR)/man3/$$f.3 || exit 1; done
 
 uninstall:
 	rm -f $(D)$(SBINDIR)/sendfiled $(D)$(LIBDIR)/$(SONAME) $(D)$(LIBDIR)/libsendfiled.so $(D)$(LIBDIR)/libsendfiled.a

@@ -191,7 +191,7 @@ int wire_next(struct wire_cursor *c, struct wire_request *r)
 {
 	size_t fixed = c->version == 1 ? WIRE_REQUEST_SIZE_V1 : WIRE_REQUEST_SIZE;
 	struct request_part p = {0};
-	const unsigned char *at = c->at + fixed;
+	const unsigned char *at;
 	size_t same_as, need;
 
 	memset(r, 0, sizeof *r);
@@ -208,6 +208,7 @@ int wire_next(struct wire_cursor *c, struct wire_request *r)
 	if (align8(need) != p.size)
 		return EPROTO;
 
+	at = c->at + fixed;
 	if (same_as > 0)
 		memcpy(&r->same_as, at, same_as);
 	r->path = (const char *)at + same_as;

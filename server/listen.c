@@ -45,8 +45,8 @@ int listen_path(char *path, size_t path_size, const char *dir, const char *name,
 	err = wire_socket_path(path, path_size, where, name);
 	if (err != 0)
 		return complain(&c, err,
-			"the socket's path, %s/sendfiled.%s.socket, is longer than %zu bytes: choose a shorter -S or -s",
-			where, name, path_size - 1);
+			"the socket's path is longer than %zu bytes: choose a shorter -S or -s (%s/sendfiled.%s.socket)",
+			path_size - 1, where, name);
 	return 0;
 }
 

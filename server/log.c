@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/log.h"
 
+#include "server/complaint.h"
+
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -40,6 +43,7 @@ static void send_to_system(const char *line, int len)
 void log_line(enum log_level level, const char *format, ...)
 {
 	char line[LINE_SIZE];
+	const int saved = errno;
 	va_list ap;
 	int n;
 
@@ -53,12 +57,13 @@ void log_line(enum log_level level, const char *format, ...)
 	va_end(ap);
 	if (n > LINE_SIZE - 2)
 		n = LINE_SIZE - 2;
+	make_printable(line);
 	if (system_log) {
 		send_to_system(line, n);
-		return;
+	} else {
+		line[n++] = '\n';
+		/* One write, so that the lines of several processes do not mix. If it fails there is nobody to tell. */
+		(void)!write(STDERR_FILENO, line, (size_t)n);
 	}
-	line[n++] = '\n';
-	/* One write, so that the lines of several processes do not mix. If it fails there is nobody to tell. */
-	if (write(STDERR_FILENO, line, (size_t)n) < 0)
-		return;
+	errno = saved;
 }

@@ -30,11 +30,14 @@ bool mailbox_receive(int box, struct mail *m, int *fd)
 {
 	struct fdpass in;
 
-	if (fdpass_receive(box, m, sizeof *m, &in) < 0 || in.len != sizeof *m)
+	bool whole;
+
+	if (fdpass_receive(box, m, sizeof *m, &in) < 0)
 		return false;
-	*fd = fdpass_take(&in, 0);
+	whole = in.len == sizeof *m;
+	*fd = whole ? fdpass_take(&in, 0) : -1;
 	fdpass_drop(&in);
-	return true;
+	return whole;
 }
 
 void outbox_init(struct outbox *o, const int *boxes)

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,14 +24,19 @@
 struct announcement {
 	int fd; /* -1: nobody waits, or they have heard */
 	bool detach;
+	bool sync_parent;
 };
 
 static void announce(struct announcement *a, int status)
 {
 	if (a->fd < 0)
 		return;
-	if (write(a->fd, &status, sizeof status) != sizeof status && status == 0)
+	if (write(a->fd, &status, sizeof status) != sizeof status && status == 0) {
 		log_line(LOG_LEVEL_WARNING, "whoever waited for this daemon's start has gone");
+		/* It may have gone before --sync-parent could watch it. */
+		if (a->sync_parent)
+			raise(SIGTERM);
+	}
 	close(a->fd);
 	a->fd = -1;
 }
@@ -176,8 +182,6 @@ static void close_inherited(int ready_fd)
 	int keep[] = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, ready_fd};
 
 	os_close_except(keep, sizeof keep / sizeof keep[0]);
-	if (ready_fd >= 0 && fcntl(ready_fd, F_SETFD, FD_CLOEXEC) < 0)
-		log_line(LOG_LEVEL_WARNING, "--ready-fd %d: %s", ready_fd, strerror(errno));
 	/* A standard descriptor that is closed would be the next thing opened. (open(2) takes the lowest number.) */
 	for (int fd = 0; fd <= STDERR_FILENO; fd++) {
 		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
@@ -201,6 +205,7 @@ int main(int argc, char *argv[])
 	char error[512];
 	int parent_fd = -1;
 
+	signal(SIGPIPE, SIG_IGN); /* a complaint that nobody reads must not end us before the exit status says it */
 	if (options_parse(&o, argc, argv, error, sizeof error) < 0) {
 		fprintf(stderr, "sendfiled: %s\n", error);
 		return EX_USAGE;
@@ -216,8 +221,13 @@ int main(int argc, char *argv[])
 		break;
 	}
 	log_init(o.name);
+	if (o.ready_fd >= 0 && fcntl(o.ready_fd, F_SETFD, FD_CLOEXEC) < 0) {
+		fprintf(stderr, "sendfiled: --ready-fd %d: %s; name an open descriptor\n", o.ready_fd, strerror(errno));
+		return EX_USAGE;
+	}
 	close_inherited(o.ready_fd);
 	a.fd = o.ready_fd;
+	a.sync_parent = o.sync_parent;
 	if (o.sync_parent && (parent_fd = os_watch_process(getppid())) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot watch the parent process (--sync-parent): %s", strerror(errno));
 		return fail(&a, errno, EX_OSERR);
