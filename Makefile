@@ -28,7 +28,7 @@ OS := $(shell uname -s | tr A-Z a-z)
 SERVER_SRC := server/access.c server/channel.c server/complaint.c server/dest.c server/engine.c server/fdpass.c server/limits.c server/listen.c \
 	server/log.c server/loop.c server/mailbox.c server/master.c server/mover.c server/open.c server/options.c \
 	server/ping.c server/privilege.c server/request.c server/restart.c server/stats.c server/table.c \
-	server/timer.c server/transfer.c server/worker.c $(wildcard server/os/$(OS)/*.c)
+	server/tick.c server/timer.c server/transfer.c server/worker.c $(wildcard server/os/$(OS)/*.c)
 MAIN_SRC := server/main.c
 
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))

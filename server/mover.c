@@ -2,19 +2,19 @@
 #include "server/mover.h"
 
 #include "server/os/files.h"
+#include "server/tick.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 enum {
 	COPY_SIZE = 64 * 1024,
 	DEVICE_SIZE = 4096,
-	DEVICE_WAIT_US = 10000,
 };
 
 /* A process moves one thing at a time. */
@@ -26,6 +26,27 @@ typedef ssize_t way_fn(struct move *m, size_t n);
 static ssize_t by_sendfile(struct move *m, size_t n)
 {
 	return os_sendfile(m->dest, m->file, &m->offset, n);
+}
+
+/*
+ * The socket was non-blocking when it came, and is perhaps no longer: see tick.h. One that took less than it was given is
+ * looked at again, and gets copies from now on if it would wait.
+ */
+static ssize_t by_sendfile_to_stream(struct move *m, size_t n)
+{
+	ssize_t moved;
+
+	tick_guard();
+	moved = os_sendfile(m->dest, m->file, &m->offset, n);
+	if (moved == (ssize_t)n)
+		return moved;
+	if (moved < 0 && errno != EINTR && errno != EAGAIN)
+		return moved;
+	if (!(fcntl(m->dest, F_GETFL) & O_NONBLOCK))
+		m->kind = DEST_STREAM_BLOCKING;
+	if (moved < 0)
+		errno = EAGAIN;
+	return moved;
 }
 
 static ssize_t by_splice(struct move *m, size_t n)
@@ -73,16 +94,9 @@ static ssize_t by_write(struct move *m, size_t n)
 	return advance(m, write(m->dest, buffer, (size_t)got));
 }
 
-static void set_tick(long us)
-{
-	const struct itimerval it = {.it_interval.tv_usec = us, .it_value.tv_usec = us};
-
-	setitimer(ITIMER_REAL, &it, NULL);
-}
-
 /*
  * A terminal may take less than it is given and then wait for its reader, whatever it said of its room, and no flag of
- * write(2) prevents that. A tick (SIGALRM, whose handler does nothing) ends such a wait; bytes taken until then count.
+ * write(2) prevents that. The tick does; bytes taken until then count.
  */
 static ssize_t by_timed_write(struct move *m, size_t n)
 {
@@ -96,11 +110,11 @@ static ssize_t by_timed_write(struct move *m, size_t n)
 	got = fetch(m, n, DEVICE_SIZE);
 	if (got <= 0)
 		return got;
-	set_tick(DEVICE_WAIT_US);
+	tick_hurry();
 	put = write(m->dest, buffer, (size_t)got);
 	if (put < 0 && errno == EINTR)
 		errno = EAGAIN;
-	set_tick(0);
+	tick_relax();
 	return advance(m, put);
 }
 
@@ -109,7 +123,7 @@ enum { WAYS_MAX = 2 };
 /* Best first. Each kind's last way is one that the kind never refuses. */
 static way_fn *const ways[DEST_KINDS][WAYS_MAX] = {
 	[DEST_PIPE] = {by_splice, by_write_pipe},
-	[DEST_STREAM] = {by_sendfile, by_send},
+	[DEST_STREAM] = {by_sendfile_to_stream, by_send},
 	[DEST_STREAM_BLOCKING] = {by_send},
 	[DEST_FILE] = {by_sendfile, by_write},
 	[DEST_DEVICE] = {by_timed_write},

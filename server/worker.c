@@ -9,6 +9,7 @@
 #include "server/os/files.h"
 #include "server/os/process.h"
 #include "server/request.h"
+#include "server/tick.h"
 #include "server/transfer.h"
 
 #include <assert.h>
@@ -327,11 +328,6 @@ static void on_life(struct source *source, unsigned events)
 	_exit(EX_OK); /* the master is gone, and with it everything that we would serve for */
 }
 
-static void on_alarm(int signo)
-{
-	(void)signo; /* interrupts a call that would wait; see mover.c */
-}
-
 /* The master's handlers are not ours; SIGINT and the like are for it to act on, also when typed at a terminal. */
 static void set_signals(void)
 {
@@ -344,8 +340,7 @@ static void set_signals(void)
 	sa.sa_handler = SIG_DFL;
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGCHLD, &sa, NULL);
-	sa.sa_handler = on_alarm; /* without SA_RESTART, on purpose */
-	sigaction(SIGALRM, &sa, NULL);
+	tick_init();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -447,6 +442,7 @@ static _Noreturn void serve(struct worker *w)
 			break;
 		drain_requests(w);
 		engine_work(e);
+		tick_rest();
 	}
 	log_line(LOG_LEVEL_ERROR, "worker %u: cannot wait for events: %s", w->config->slot, strerror(errno));
 	_exit(EX_OSERR);

@@ -24,12 +24,12 @@ int os_is_pipe(int fd);
 /*
  * Move up to `n` bytes from the file at `*offset`, which advances; the file's own position is not used. Return the
  * bytes moved, 0 at the end of the file, -1 and errno. os_splice_to_pipe() never waits for room in the pipe, whatever
- * its flags; os_sendfile() waits if the destination is a blocking one.
+ * its flags; os_sendfile() waits if the destination is a blocking one (tick.h bounds that).
  */
 ssize_t os_sendfile(int dest, int file, off_t *offset, size_t n);
 ssize_t os_splice_to_pipe(int pipe, int file, off_t *offset, size_t n);
 
-/* write(2) to a pipe that never waits, whatever the pipe's flags: EAGAIN. At most PIPE_BUF bytes go whole or not at all. */
+/* write(2) to a pipe that does not wait, whatever the pipe's flags: EAGAIN. Up to PIPE_BUF bytes go whole or not at all. */
 ssize_t os_write_pipe(int pipe, const void *buf, size_t n);
 
 #endif

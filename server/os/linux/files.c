@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/os/files.h"
 
+#include "server/tick.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -26,14 +27,12 @@ static int try_openat2(int root_fd, const char *path, uint64_t flags)
 int os_open_beneath(int root_fd, const char *path)
 {
 	/* openat2(2): EAGAIN if a rename or mount raced with ".."; trying again is what the page advises. */
-	enum { TRIES = 8 };
-	int fd = -1;
+	int tries = 8;
+	int fd;
 
-	for (int i = 0; i < TRIES && fd < 0; i++) {
+	do
 		fd = try_openat2(root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-		if (fd < 0 && errno != EAGAIN && errno != EINTR)
-			break;
-	}
+	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && --tries > 0)));
 	return fd;
 }
 
@@ -78,29 +77,28 @@ ssize_t os_splice_to_pipe(int pipe, int file, off_t *offset, size_t n)
 	return splice(file, offset, pipe, NULL, n, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 }
 
-/* For kernels whose pipes refuse RWF_NOWAIT: a pipe that polls writable takes PIPE_BUF bytes without waiting. */
-static ssize_t write_pipe_polled(int pipe, const void *buf, size_t n)
+/*
+ * For a FIFO with a name, which refuses RWF_NOWAIT, and for kernels whose pipes do: one that polls writable takes PIPE_BUF
+ * bytes without waiting, unless somebody else fills it at this moment.
+ */
+static ssize_t write_polled(int pipe, const void *buf, size_t n)
 {
 	struct pollfd p = {.fd = pipe, .events = POLLOUT};
 
-	if (poll(&p, 1, 0) == 1 && p.revents & (POLLOUT | POLLERR))
+	if (poll(&p, 1, 0) == 1 && p.revents & (POLLOUT | POLLERR)) {
+		tick_guard();
 		return write(pipe, buf, n);
+	}
 	errno = EAGAIN;
 	return -1;
 }
 
 ssize_t os_write_pipe(int pipe, const void *buf, size_t n)
 {
-	static bool refused; /* one per process, set once: what the kernel cannot do now it cannot do later */
 	struct iovec iov = {.iov_base = (void *)buf, .iov_len = n};
-	ssize_t written;
+	ssize_t written = pwritev2(pipe, &iov, 1, -1, RWF_NOWAIT);
 
-	if (refused)
-		return write_pipe_polled(pipe, buf, n);
-	written = pwritev2(pipe, &iov, 1, -1, RWF_NOWAIT);
-	if (written < 0 && (errno == EOPNOTSUPP || errno == EINVAL)) {
-		refused = true;
-		return write_pipe_polled(pipe, buf, n);
-	}
+	if (written < 0 && (errno == EOPNOTSUPP || errno == EINVAL))
+		return write_polled(pipe, buf, n);
 	return written;
 }
