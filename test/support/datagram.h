@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Datagrams made by hand: several requests at a time, and all that the library would never send.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+extern "C" {
+#include "lib/wire.h"
+}
+
+// A request of that operation with nothing else set. The path must outlive it.
+wire_request make_request(wire_op op, const std::string &path = {}, uint64_t tag = 0);
+
+class Datagram
+{
+      public:
+	explicit Datagram(wire_channel channel = WIRE_CHANNEL_FD, unsigned version = WIRE_VERSION);
+
+	Datagram &add(const wire_request &request);
+	// The whole of it, with a header that is true.
+	std::vector<unsigned char> bytes() const;
+
+      private:
+	wire_header header_ = {};
+	std::vector<unsigned char> requests_;
+};
+
+// Overwrites a number in a datagram.
+void put16(std::vector<unsigned char> *bytes, size_t at, uint16_t value);
+void put32(std::vector<unsigned char> *bytes, size_t at, uint32_t value);
+void put64(std::vector<unsigned char> *bytes, size_t at, uint64_t value);
+
+// Sends it, waiting for room. 0, or an errno.
+int send_bytes(int srv, const std::vector<unsigned char> &bytes, const std::vector<int> &fds);
+
+// The same; each inner list of descriptors goes in an SCM_RIGHTS block of its own.
+int send_blocks(int srv, const std::vector<unsigned char> &bytes, const std::vector<std::vector<int>> &blocks);
