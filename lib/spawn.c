@@ -68,7 +68,10 @@ static int find_daemon(char *out, size_t size)
 	return search_path(out, size) ? 0 : ENOENT;
 }
 
-/* The caller's arguments and our own two. The strings stay where they are. */
+/*
+ * The caller's arguments and our own two, which come first: behind an option that lacks its value they would be taken for
+ * it, and the daemon is to know where to report before it finds anything wrong. The strings stay where they are.
+ */
 static const char **extend_argv(const char *const argv[])
 {
 	const char **out;
@@ -79,11 +82,11 @@ static const char **extend_argv(const char *const argv[])
 	out = calloc(n + 4, sizeof *out);
 	if (!out)
 		return NULL;
-	memcpy(out, argv, n * sizeof *out);
-	if (n == 0)
-		out[n++] = "sendfiled";
-	out[n++] = "--sync-parent";
-	out[n] = "--ready-fd=3";
+	out[0] = n > 0 ? argv[0] : "sendfiled";
+	out[1] = "--sync-parent";
+	out[2] = "--ready-fd=3";
+	if (n > 1)
+		memcpy(out + 3, argv + 1, (n - 1) * sizeof *out);
 	return out;
 }
 
@@ -109,6 +112,11 @@ static int start(pid_t *pid, const char *path, const char **argv, int ready)
 		err = posix_spawnattr_setsigmask(&attr, &none);
 	if (err == 0)
 		err = posix_spawn_file_actions_adddup2(&actions, ready, READY_FD);
+	/* Standard input and output may be a client's connection, which is not the daemon's to hold open. */
+	if (err == 0)
+		err = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	if (err == 0)
+		err = posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
 	if (err == 0)
 		err = posix_spawn(pid, path, &actions, &attr, (char *const *)argv, environ);
 	posix_spawnattr_destroy(&attr);
@@ -139,17 +147,12 @@ static int await_ready(int fd, int timeout_ms)
 	return read(fd, &status, sizeof status) == sizeof status ? status : EPROTO;
 }
 
-/* Ends a daemon that did not become ready. A usage error is found before it knows where to report: 64 is EX_USAGE. */
-static int give_up(pid_t pid, int err)
+/* Ends a daemon that did not become ready. */
+static void give_up(pid_t pid)
 {
-	enum { USAGE = 64 };
-	int status = 0;
-
-	if (err != EPROTO)
-		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	return err == EPROTO && WIFEXITED(status) && WEXITSTATUS(status) == USAGE ? EINVAL : err;
 }
 
 static pid_t spawn_and_wait(const char *path, const char **argv, int timeout_ms)
@@ -171,7 +174,7 @@ static pid_t spawn_and_wait(const char *path, const char **argv, int timeout_ms)
 	close(ready[0]);
 	if (err == 0)
 		return pid;
-	err = give_up(pid, err);
+	give_up(pid);
 	if (err == EADDRINUSE) /* a daemon of that name serves already */
 		return 0;
 	errno = err;

@@ -57,7 +57,8 @@ static int open_dir(struct listener *l, const char *dir, bool is_default, const 
 		return complain(c, errno, "cannot make the socket directory %s: %s", dir, strerror(errno));
 	l->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (l->dir < 0)
-		return complain(c, errno, "cannot use the socket directory %s: %s", dir, strerror(errno));
+		return complain(c, errno, "cannot use the socket directory %s: %s; make it, or name another with -S",
+			dir, strerror(errno));
 	return 0;
 }
 
@@ -139,9 +140,10 @@ int listener_open(
 		err = open_dir(l, where, !dir, &c);
 	if (err != 0)
 		return err;
-	/* Both fit: the whole path did, and the lock's name is the shorter one. */
+	/* "sendfiled.NAME.socket" fits, for the whole path did; "lock" is shorter than "socket". */
 	snprintf(l->socket_name, sizeof l->socket_name, "%s", path + strlen(where) + 1);
-	snprintf(l->lock_name, sizeof l->lock_name, "sendfiled.%.80s.lock", name);
+	memcpy(l->lock_name, l->socket_name, sizeof l->lock_name);
+	memcpy(l->lock_name + strlen(l->lock_name) - strlen("socket"), "lock", sizeof "lock");
 	err = take_lock(l, name, &c);
 	if (err == 0)
 		err = bind_socket(l, where, id, &c);

@@ -47,30 +47,37 @@ static void on_ready(void *arg)
 
 	log_line(LOG_LEVEL_INFO, "ready");
 	if (a->detach) {
-		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-		for (int fd = 0; null >= 0 && fd <= STDERR_FILENO; fd++)
-			dup2(null, fd);
-		if (null > STDERR_FILENO)
-			close(null);
+		dup2(STDOUT_FILENO, STDERR_FILENO);
 		log_to_system();
 	}
 	announce(a, 0);
+}
+
+/* Standard input and output of whoever started a daemon in the background are not its to hold open. */
+static int leave_stdio(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
+		return -1;
+	return close(null);
 }
 
 /* In the process that was started: waits for the one in the background, and ends as its start did. */
 static _Noreturn void leave_to(pid_t daemon, int ready)
 {
 	int status;
+	pid_t n;
 
 	if (read(ready, &status, sizeof status) == sizeof status && status == 0)
 		_exit(EX_OK);
-	while (waitpid(daemon, &status, 0) < 0 && errno == EINTR)
-		;
-	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : EX_OSERR);
+	do
+		n = waitpid(daemon, &status, 0);
+	while (n < 0 && errno == EINTR);
+	_exit(n == daemon && WIFEXITED(status) ? WEXITSTATUS(status) : EX_OSERR);
 }
 
-/* Goes to the background, in a session of its own. The terminal stays ours, for complaints, until all is ready. */
+/* Goes to the background, in a session of its own. Standard error stays ours, for complaints, until all is ready. */
 static int daemonize(struct announcement *a)
 {
 	int ready[2];
@@ -89,7 +96,7 @@ static int daemonize(struct announcement *a)
 	setsid();
 	a->fd = ready[1];
 	a->detach = true;
-	return 0;
+	return leave_stdio();
 }
 
 /* The directory to serve; -1 and errno, said in the log. */
@@ -144,6 +151,7 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 		.options = o,
 		.starter = getuid(),
 		.parent_fd = parent_fd,
+		.detach = a->detach,
 		.workers = worker_count(o),
 		.ready = on_ready,
 		.ready_arg = a,
@@ -205,10 +213,14 @@ int main(int argc, char *argv[])
 	char error[512];
 	int parent_fd = -1;
 
+	const pid_t parent = getppid(); /* first of all: it may end at any time */
+
 	signal(SIGPIPE, SIG_IGN); /* a complaint that nobody reads must not end us before the exit status says it */
+	signal(SIGCHLD, SIG_DFL); /* inherited as ignored it would make waitpid(2) useless */
 	if (options_parse(&o, argc, argv, error, sizeof error) < 0) {
 		fprintf(stderr, "sendfiled: %s\n", error);
-		return EX_USAGE;
+		a.fd = o.ready_fd;
+		return fail(&a, EINVAL, EX_USAGE);
 	}
 	switch (o.action) {
 	case ACTION_HELP:
@@ -228,9 +240,13 @@ int main(int argc, char *argv[])
 	close_inherited(o.ready_fd);
 	a.fd = o.ready_fd;
 	a.sync_parent = o.sync_parent;
-	if (o.sync_parent && (parent_fd = os_watch_process(getppid())) < 0) {
+	if (o.sync_parent && (parent_fd = os_watch_process(parent)) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot watch the parent process (--sync-parent): %s", strerror(errno));
 		return fail(&a, errno, EX_OSERR);
+	}
+	if (o.sync_parent && getppid() != parent) {
+		log_line(LOG_LEVEL_ERROR, "the parent process has ended already (--sync-parent)");
+		return fail(&a, ESRCH, EX_OSERR);
 	}
 	if (o.daemonize && daemonize(&a) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot go to the background: %s", strerror(errno));

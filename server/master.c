@@ -66,8 +66,8 @@ static int set_signals(void)
 		return -1;
 	for (int i = 0; i < HANDLED; i++)
 		sigaction(handled[i], &sa, NULL);
-	sa.sa_handler = SIG_IGN;
-	sigaction(SIGPIPE, &sa, NULL);
+	sa.sa_handler = SIG_IGN; /* our own log lines, to a terminal that is not ours at the moment */
+	sigaction(SIGTTOU, &sa, NULL);
 	sigemptyset(&none);
 	return sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -139,12 +139,20 @@ static void replace_worker(struct master *m, unsigned slot)
 		close(null);
 }
 
+/* A full mailbox is passed over: whoever has so much mail is awake, or will look around when it is. */
+static void mail_all(const struct master *m, enum mail_kind kind)
+{
+	const struct mail letter = {.kind = kind};
+
+	for (unsigned i = 0; i < m->config->workers; i++)
+		mailbox_send(m->mail_write[i], &letter, -1);
+}
+
 static void note_death(struct master *m, unsigned slot, int status)
 {
 	struct child *child = &m->children[slot];
 	uint64_t now = clock_now_ns();
 	uint32_t delay = restart_delay(&child->restart, (now - child->started_ns) / 1000000);
-	const struct mail poke = {.kind = MAIL_POKE};
 
 	if (WIFSIGNALED(status))
 		log_line(LOG_LEVEL_WARNING,
@@ -161,8 +169,7 @@ static void note_death(struct master *m, unsigned slot, int status)
 	/* The others learn that its copies are closed, and one of them takes the wakeup that may have died with it. */
 	atomic_store_explicit(&m->stats[slot].generation, child->generation + 1, memory_order_release);
 	child->generation++;
-	for (unsigned i = 0; i < m->config->workers; i++)
-		mailbox_send(m->mail_write[i], &poke, -1);
+	mail_all(m, MAIL_POKE);
 }
 
 /* Reaps what has ended; the slot of a worker, -1 if there is none left to reap. */
@@ -196,6 +203,22 @@ static void signal_children(const struct master *m, int signo)
 	}
 }
 
+/* True if it says to stop. */
+static bool handle_signals(struct master *m)
+{
+	unsigned char bytes[64];
+	ssize_t n = read(signal_pipe[0], bytes, sizeof bytes);
+	bool stop = false;
+
+	for (ssize_t i = 0; i < n; i++) {
+		if (bytes[i] == SIGUSR1)
+			stats_log(m->stats, m->config->workers, m->restarts);
+		else if (bytes[i] == SIGTERM || bytes[i] == SIGINT)
+			stop = true;
+	}
+	return stop;
+}
+
 /* ---- Start */
 
 static int make_mailboxes(struct master *m)
@@ -212,10 +235,10 @@ static int make_mailboxes(struct master *m)
 }
 
 /* Waits until every worker has said that it serves: 0, or an errno. Their write ends are the only ones left. */
-static int await_workers(const struct master *m, int ready)
+static int await_workers(struct master *m, int ready)
 {
 	uint64_t deadline = clock_now_ns() + (uint64_t)START_TIMEOUT_MS * 1000000;
-	struct pollfd p = {.fd = ready, .events = POLLIN};
+	struct pollfd p[2] = {{.fd = ready, .events = POLLIN}, {.fd = signal_pipe[0], .events = POLLIN}};
 	unsigned missing = m->config->workers;
 	char bytes[WORKERS_MAX];
 
@@ -223,8 +246,14 @@ static int await_workers(const struct master *m, int ready)
 		uint64_t now = clock_now_ns();
 		ssize_t n;
 
-		if (now >= deadline || poll(&p, 1, (int)((deadline - now) / 1000000) + 1) == 0)
+		if (now >= deadline)
 			return ETIMEDOUT;
+		if (poll(p, 2, (int)((deadline - now) / 1000000) + 1) <= 0)
+			continue; /* a signal, which the pipe tells of; or too late, which the clock does */
+		if (p[1].revents != 0 && handle_signals(m))
+			return EINTR;
+		if (p[0].revents == 0)
+			continue;
 		n = read(ready, bytes, missing);
 		if (n == 0)
 			return ECHILD; /* one left before it served, and has said why */
@@ -283,22 +312,6 @@ static bool replace_due(struct master *m, uint64_t now, uint64_t *next)
 		}
 	}
 	return waiting;
-}
-
-/* True if it says to stop. */
-static bool handle_signals(struct master *m)
-{
-	unsigned char bytes[64];
-	ssize_t n = read(signal_pipe[0], bytes, sizeof bytes);
-	bool stop = false;
-
-	for (ssize_t i = 0; i < n; i++) {
-		if (bytes[i] == SIGUSR1)
-			stats_log(m->stats, m->config->workers, m->restarts);
-		else if (bytes[i] == SIGTERM || bytes[i] == SIGINT)
-			stop = true;
-	}
-	return stop;
 }
 
 static void supervise(struct master *m)
@@ -369,6 +382,8 @@ int master_run(const struct master_config *config)
 	m = (struct master){.config = config, .life = {-1, -1}};
 	err = prepare(&m);
 	if (err == 0) {
+		if (config->detach)
+			mail_all(&m, MAIL_DETACH);
 		config->ready(config->ready_arg);
 		supervise(&m);
 		stats_log(m.stats, config->workers, m.restarts);

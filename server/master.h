@@ -17,6 +17,7 @@ struct master_config {
 	unsigned workers;
 	unsigned max_transfers;    /* of all workers together */
 	unsigned worker_transfers; /* of each */
+	bool detach;               /* once ready, workers leave standard error for the system log */
 	void (*ready)(void *arg);  /* called once, when all workers serve */
 	void *ready_arg;
 };

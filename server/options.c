@@ -115,6 +115,9 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 		o->action = ACTION_VERSION;
 		return 0;
 	case OPT_READY_FD:
+		if (o->ready_fd >= 0)
+			return complain(c, -1,
+				"--ready-fd is given twice, or the library that starts this daemon gave it already");
 		if (take_number(&n, "--ready-fd", arg, 3, INT_MAX, c) < 0)
 			return -1;
 		o->ready_fd = (int)n;

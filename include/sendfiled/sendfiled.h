@@ -144,14 +144,15 @@ int sfd_connect(const char *sockdir, const char *name);
  * Returns the daemon's process id, which the caller passes to sfd_shutdown(); 0 if a daemon of that name
  * serves already; -1 and errno otherwise: the daemon's own error (ENOENT: no root directory; EACCES; EINVAL:
  * a wrong argument; ...), ENOENT also if there is no such program, ETIMEDOUT if it did not become ready in
- * time, or what fork(2) and pipe(2) say. On failure no process is left behind. What is wrong is said on the
- * daemon's standard error, which is the caller's.
+ * time, EPROTO if it left without a word, or what posix_spawn(3) and pipe(2) say. On failure no process is left
+ * behind. What is wrong is said on the daemon's standard error, which is the caller's; its standard input and output
+ * are /dev/null.
  */
 pid_t sfd_spawn(const char *name, const char *root_dir, const char *sockdir, int maxfiles, int open_timeout_ms);
 
 /*
  * The same with any options of the daemon. `argv` is the daemon's argument vector, NULL-terminated; argv[0] is
- * the name that it runs under, not where it is found. --foreground behaviour and --sync-parent are implied.
+ * the name that it runs under, not where it is found. --sync-parent and --ready-fd are added.
  * Waits `timeout_ms` milliseconds at most; negative: for ever. Returns and fails as sfd_spawn().
  */
 pid_t sfd_spawnv(const char *const argv[], int timeout_ms);
@@ -159,7 +160,8 @@ pid_t sfd_spawnv(const char *const argv[], int timeout_ms);
 /*
  * Stops a daemon started by sfd_spawn(): SIGTERM, then, if it has not left within 10 seconds, SIGKILL; waits
  * until it is gone. Returns the status as of waitpid(2), or -1 and errno: ECHILD if `pid` is not a child of the
- * caller or was waited for already, EINVAL if it is not positive.
+ * caller or was waited for already (also: the caller ignores SIGCHLD, so that nobody can wait for it; it is stopped all
+ * the same), EINVAL if it is not positive.
  */
 int sfd_shutdown(pid_t pid);
 
