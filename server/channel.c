@@ -29,12 +29,18 @@ struct channel *channel_new(struct loop *loop, struct stats *own, int fd, unsign
 	return c;
 }
 
+/* A transfer keeps its place until its last frame is written. A refusal has none to keep; see channel_release(). */
+static counter *lingerers(struct channel *c)
+{
+	return c->admitted ? &c->own->active : &c->own->refusals;
+}
+
 static void channel_free(struct channel *c)
 {
 	loop_unwatch(c->loop, &c->source);
 	close(c->source.fd);
 	if (c->lingering)
-		counter_add(&c->own->active, (uint64_t)-1);
+		counter_add(lingerers(c), (uint64_t)-1);
 	free(c);
 }
 
@@ -88,7 +94,7 @@ static void flush(struct channel *c)
 			break;
 		}
 	}
-	if (at < c->len && errno != EAGAIN) {
+	if (at < c->len && errno != EAGAIN && errno != EINTR) {
 		set_gone(c);
 		return;
 	}
@@ -163,12 +169,13 @@ void channel_release(struct channel *c)
 	if (--c->refs > 0)
 		return;
 	c->on_change = NULL;
-	if (c->len == 0) {
+	/* What was never admitted is bounded here: a client that does not read its refusals gets no more of them. */
+	if (c->len == 0 || (!c->admitted && counter_get(&c->own->refusals) >= CHANNEL_REFUSALS_MAX)) {
 		channel_free(c);
 		return;
 	}
 	c->lingering = true;
-	counter_add(&c->own->active, 1);
+	counter_add(lingerers(c), 1);
 }
 
 static void on_event(struct source *source, unsigned events)

@@ -11,6 +11,8 @@
 #include "server/loop.h"
 #include "server/stats.h"
 
+enum { CHANNEL_REFUSALS_MAX = 64 }; /* of a worker, kept for clients that do not read them */
+
 struct channel {
 	struct source source; /* source.fd: the pipe's write end, owned */
 	struct loop *loop;
@@ -22,7 +24,8 @@ struct channel {
 	unsigned watching; /* events asked of the loop */
 	bool corked;       /* frames are gathered until channel_uncork() */
 	bool gone;         /* the reader closed its end: nothing can be said any more */
-	bool lingering;    /* no transfer left, but frames: counts as an active transfer */
+	bool admitted;     /* some transfer that reports here was */
+	bool lingering;    /* nobody uses it any more, but there are frames: counts as active, or as a refusal */
 	bool is_dest;      /* a read: the file's bytes follow, so wait for room too */
 	unsigned len;      /* bytes kept */
 	unsigned char kept[];

@@ -2,12 +2,14 @@
 #include "server/dest.h"
 
 #include "server/os/files.h"
+#include "server/tick.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static bool writable(int flags)
 {
@@ -60,9 +62,25 @@ int dest_classify(int fd, enum dest_kind *kind)
 	}
 }
 
-bool dest_is_writable_pipe(int fd)
+bool dest_is_channel(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
 
-	return flags >= 0 && writable(flags) && os_is_pipe(fd);
+	return flags >= 0 && (flags & O_ACCMODE) == O_WRONLY && os_is_pipe(fd);
+}
+
+void dest_close(int fd)
+{
+	struct linger linger = {0};
+
+	if (fd < 0)
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &(socklen_t){sizeof linger}) < 0 || !linger.l_onoff ||
+		linger.l_linger == 0) {
+		close(fd);
+		return;
+	}
+	tick_hurry();
+	close(fd);
+	tick_relax();
 }

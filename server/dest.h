@@ -20,7 +20,16 @@ enum dest_kind {
  */
 int dest_classify(int fd, enum dest_kind *kind);
 
-/* Whether the descriptor is a pipe that can be written to. */
-bool dest_is_writable_pipe(int fd);
+/*
+ * Whether the descriptor can be a status channel: a pipe open for writing only. (One open for both is its own reader, so
+ * nobody would see its client go.)
+ */
+bool dest_is_channel(int fd);
+
+/*
+ * Closes any descriptor that a client passed. A TCP socket with SO_LINGER would make close(2) wait until its peer has read
+ * everything; the option is the client's, so it stays, but the wait ends after a millisecond and TCP goes on by itself.
+ */
+void dest_close(int fd);
 
 #endif

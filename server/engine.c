@@ -50,8 +50,6 @@ void engine_work(struct engine *e)
 
 	while ((due = timers_due(&e->timers, e->loop.now_ns)) != NULL)
 		transfer_time_out(due);
-	review_holds(e);
-
 	/* One turn each for those that are runnable now; who becomes runnable meanwhile waits for the next round. */
 	list_init(&now);
 	while (!list_empty(&e->runnable)) {
@@ -66,4 +64,5 @@ void engine_work(struct engine *e)
 		list_remove(n);
 		transfer_turn(n);
 	}
+	review_holds(e);
 }

@@ -17,6 +17,7 @@ struct engine {
 	int root_fd; /* not owned */
 	struct stats *columns, *own;
 	unsigned column_count;
+	uint64_t first_quantum; /* what a transfer may move on arrival */
 	uint64_t max_transfers;
 	uint64_t open_timeout_ns;
 };

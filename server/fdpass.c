@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/fdpass.h"
 
+#include "server/dest.h"
 #include "server/os/process.h"
 
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 int fdpass_send(int sock, const void *buf, size_t len, int fd)
 {
@@ -44,7 +44,7 @@ static void collect_fds(struct fdpass *m, struct msghdr *msg)
 			if (m->nfds < FDPASS_MAX) {
 				m->fds[m->nfds++] = fd;
 			} else {
-				close(fd);
+				dest_close(fd);
 				m->fds_lost = true;
 			}
 		}
@@ -92,8 +92,7 @@ int fdpass_take(struct fdpass *m, unsigned i)
 void fdpass_drop(struct fdpass *m)
 {
 	for (unsigned i = 0; i < m->nfds; i++) {
-		if (m->fds[i] >= 0)
-			close(m->fds[i]);
+		dest_close(m->fds[i]);
 	}
 	m->nfds = 0;
 }

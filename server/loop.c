@@ -5,7 +5,6 @@
 
 #include <sched.h>
 #include <time.h>
-#include <unistd.h>
 
 enum {
 	SHORT_WAIT_NS = 25 * 1000,
@@ -28,13 +27,6 @@ int loop_init(struct loop *loop)
 	loop->may_spin = os_cpu_count() > 1;
 	loop->poller = poller_new();
 	return loop->poller < 0 ? -1 : 0;
-}
-
-void loop_free(struct loop *loop)
-{
-	if (loop->poller >= 0)
-		close(loop->poller);
-	loop->poller = -1;
 }
 
 int loop_watch(struct loop *loop, struct source *source, unsigned events)

@@ -31,9 +31,8 @@ struct loop {
 
 uint64_t clock_now_ns(void);
 
-/* 0, or -1 and errno. The poller is the loop's. */
+/* 0, or -1 and errno. The loop lives as long as its process. */
 int loop_init(struct loop *loop);
-void loop_free(struct loop *loop);
 
 /* Starts to wait for `events`, or changes what is waited for. 0, or -1 and errno (EPERM: cannot be polled). */
 int loop_watch(struct loop *loop, struct source *source, unsigned events);

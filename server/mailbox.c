@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/mailbox.h"
 
+#include "server/dest.h"
 #include "server/fdpass.h"
 #include "server/loop.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 struct letter {
 	struct list node;
@@ -40,17 +40,20 @@ bool mailbox_receive(int box, struct mail *m, int *fd)
 	return whole;
 }
 
-void outbox_init(struct outbox *o, const int *boxes)
+void outbox_init(struct outbox *o, const int *boxes, unsigned slots)
 {
-	list_init(&o->letters);
-	o->boxes = boxes;
+	*o = (struct outbox){.slots = slots, .boxes = boxes};
+	for (unsigned i = 0; i < slots; i++)
+		list_init(&o->letters[i]);
 }
 
-static void letter_free(struct letter *l)
+static void letter_free(struct outbox *o, struct letter *l)
 {
 	list_remove(&l->node);
-	if (l->fd >= 0)
-		close(l->fd);
+	o->count[l->slot]--;
+	o->total--;
+	o->fds -= l->fd >= 0;
+	dest_close(l->fd);
 	free(l);
 }
 
@@ -60,17 +63,30 @@ static bool must_wait(int err)
 	return err == EAGAIN || err == ENOBUFS || err == ENOMEM || err == ETOOMANYREFS;
 }
 
-bool outbox_pump(struct outbox *o)
+static void pump_slot(struct outbox *o, unsigned slot)
 {
-	while (!list_empty(&o->letters)) {
-		struct letter *l = container_of(o->letters.next, struct letter, node);
+	while (!list_empty(&o->letters[slot])) {
+		struct letter *l = container_of(o->letters[slot].next, struct letter, node);
 
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): a letter that was freed has left the list before */
-		if (mailbox_send(o->boxes[l->slot], &l->mail, l->fd) < 0 && must_wait(errno))
-			return false;
-		letter_free(l);
+		if (mailbox_send(o->boxes[slot], &l->mail, l->fd) < 0 && must_wait(errno))
+			return;
+		letter_free(o, l);
 	}
-	return true;
+}
+
+bool outbox_pump(struct outbox *o)
+{
+	for (unsigned i = 0; i < o->slots && o->total > 0; i++)
+		pump_slot(o, i);
+	return o->total == 0;
+}
+
+static bool has_room(const struct outbox *o, unsigned slot, const struct mail *m, int fd)
+{
+	if (m->kind == MAIL_CLOSED)
+		return true;
+	return o->count[slot] < LETTERS_MAX && (fd < 0 || o->fds < LETTER_FDS_MAX);
 }
 
 int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)
@@ -78,19 +94,20 @@ int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)
 	struct letter *l;
 
 	/* The usual case: an empty outbox, and room in the mailbox. */
-	if (list_empty(&o->letters) && (mailbox_send(o->boxes[slot], m, fd) == 0 || !must_wait(errno))) {
-		if (fd >= 0)
-			close(fd);
+	if (list_empty(&o->letters[slot]) && (mailbox_send(o->boxes[slot], m, fd) == 0 || !must_wait(errno))) {
+		dest_close(fd);
 		return 0;
 	}
-	l = malloc(sizeof *l);
+	l = has_room(o, slot, m, fd) ? malloc(sizeof *l) : NULL;
 	if (!l) {
-		if (fd >= 0)
-			close(fd);
+		dest_close(fd);
 		return -1;
 	}
 	*l = (struct letter){.slot = slot, .fd = fd, .mail = *m};
 	list_init(&l->node);
-	list_append(&o->letters, &l->node);
+	list_append(&o->letters[slot], &l->node);
+	o->count[slot]++;
+	o->total++;
+	o->fds += fd >= 0;
 	return 0;
 }

@@ -10,6 +10,7 @@
 
 #include "server/access.h"
 #include "server/list.h"
+#include "server/options.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@ enum mail_kind {
 	MAIL_CANCEL,
 	MAIL_CLOSED, /* the sender has closed its copy of what it mailed under `seq` */
 	MAIL_POKE,   /* look around: a worker died */
+	MAIL_DETACH, /* the daemon is in the background now: leave the terminal, log to the system */
 };
 
 struct mail {
@@ -38,17 +40,26 @@ int mailbox_send(int box, const struct mail *m, int fd);
 /* True if there was a letter; `*fd`, the caller's to close, is -1 if it had no descriptor. */
 bool mailbox_receive(int box, struct mail *m, int *fd);
 
-/* Letters that a full mailbox had no room for, in order. */
+enum {
+	LETTERS_MAX = 32,     /* kept for one slot; what comes while so many wait is dropped */
+	LETTER_FDS_MAX = 128, /* descriptors that wait in letters for all slots together */
+};
+
+/* Letters that a full mailbox had no room for, in order. One that is not emptied holds up its own slot's letters only. */
 struct outbox {
-	struct list letters;
+	struct list letters[WORKERS_MAX];
+	unsigned count[WORKERS_MAX];
+	unsigned total, fds;
+	unsigned slots;
 	const int *boxes; /* by slot: where to write to */
 };
 
-void outbox_init(struct outbox *o, const int *boxes);
+void outbox_init(struct outbox *o, const int *boxes, unsigned slots);
 
 /*
  * Mails, now or, if there is no room, with outbox_pump(). Takes over `fd` (-1: none), and closes it as soon as it has
- * been mailed. Letters arrive in the order in which they were given. 0, or -1 and ENOMEM: then it is closed unsent.
+ * been mailed. Letters to one slot arrive in the order in which they were given. 0, or -1 if it was dropped, `fd` closed:
+ * too many wait (never MAIL_CLOSED, of which there is one for each letter with a descriptor), or ENOMEM.
  */
 int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd);
 

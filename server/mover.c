@@ -140,9 +140,10 @@ static bool is_refusal(int err)
  * The system's own movers take less than they were asked for when the destination is full, so another call would only
  * say EAGAIN. (If there was another reason, the poller, which reports the state and not its changes, says so at once.)
  */
-static bool is_full(const struct move *m, size_t asked, ssize_t moved)
+static bool took_less(const struct move *m, size_t asked, ssize_t moved)
 {
-	return (size_t)moved < asked && (m->kind == DEST_PIPE || m->kind == DEST_STREAM) && m->way == 0;
+	return !m->until_refused && (size_t)moved < asked && (m->kind == DEST_PIPE || m->kind == DEST_STREAM) &&
+	       m->way == 0;
 }
 
 static bool next_way(struct move *m)
@@ -162,7 +163,7 @@ enum move_result move_run(struct move *m, uint64_t budget, uint64_t *fallbacks)
 		if (moved > 0) {
 			m->left -= (uint64_t)moved;
 			budget -= (uint64_t)moved;
-			if (is_full(m, n, moved)) {
+			if (took_less(m, n, moved)) {
 				errno = EAGAIN;
 				return MOVE_BLOCKED;
 			}

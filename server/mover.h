@@ -5,6 +5,7 @@
 
 #include "server/dest.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -13,9 +14,10 @@
 struct move {
 	int file, dest;
 	enum dest_kind kind;
-	unsigned way;  /* which of the kind's ways is in use: one that was refused is not tried again */
-	off_t offset;  /* in the file: where the next byte comes from */
-	uint64_t left; /* bytes still to move; never more is asked for */
+	unsigned way;       /* which of the kind's ways is in use: one that was refused is not tried again */
+	off_t offset;       /* in the file: where the next byte comes from */
+	uint64_t left;      /* bytes still to move; never more is asked for */
+	bool until_refused; /* do not take a short count for "full": go on until the destination says EAGAIN */
 };
 
 enum move_result {

@@ -22,6 +22,7 @@ struct stats_code {
 struct stats {
 	_Alignas(64) counter active;             /* transfers now: what --max-transfers bounds */
 	_Atomic unsigned generation;             /* which of the slot's workers this is; the master's to write */
+	counter refusals;                        /* channels kept only because a refusal could not be written yet */
 	counter idle_ns;                         /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
 	counter requests;                        /* received, refused ones included */
 	counter bytes;                           /* of files, delivered */

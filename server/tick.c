@@ -7,7 +7,7 @@
 
 enum {
 	GUARD_US = 100 * 1000,
-	HURRY_US = 10 * 1000,
+	HURRY_US = 1000,
 	TICKS_UNUSED = 3, /* after so many it is stopped */
 };
 

@@ -13,7 +13,7 @@ void tick_init(void);
 /* Before a call that may be made to wait: from now on a wait lasts 100 ms at most. Costs nothing while the tick runs. */
 void tick_guard(void);
 
-/* Before a call that is likely to wait, for 10 ms at most; tick_relax() afterwards. */
+/* Before a call that is likely to wait, for 1 ms at most; tick_relax() afterwards. */
 void tick_hurry(void);
 void tick_relax(void);
 

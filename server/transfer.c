@@ -10,8 +10,7 @@
 #include <unistd.h>
 
 enum {
-	QUANTUM_FIRST = 128 * 1024, /* on arrival: a batch of 64 must not hold up the rest for long */
-	QUANTUM = 1024 * 1024,      /* in each later turn */
+	QUANTUM = 1024 * 1024, /* in each turn after the first */
 	PROGRESS_BYTES =
 		1024 * 1024, /* the first progress frame comes after so much, or so long; all others after so long */
 	PROGRESS_NS = 100 * 1000 * 1000,
@@ -37,6 +36,7 @@ struct transfer {
 	struct hold hold;
 	enum transfer_state state;
 	bool is_read;
+	bool saw_error; /* an event told of one, which may be no obstacle and last (a TCP socket's error queue) */
 	bool is_held;
 	int outcome; /* once HELD */
 	uint64_t tag;
@@ -92,7 +92,7 @@ static void report_progress(struct transfer *t)
 	frame = stat_frame(t, SFD_STAT_OK);
 	if (channel_progress(t->channel, &frame))
 		t->reported = delivered(t);
-	t->progress_at = UINT64_MAX;
+	t->progress_at = UINT64_MAX; /* only time counts after the first */
 	t->progress_at_ns = now_ns + PROGRESS_NS;
 }
 
@@ -111,10 +111,9 @@ static void report_end(struct transfer *t, int outcome)
 
 /* ---- The end */
 
-static void close_owned(int *fd)
+static void close_dest(int *fd)
 {
-	if (*fd >= 0)
-		close(*fd);
+	dest_close(*fd);
 	*fd = -1;
 }
 
@@ -122,8 +121,10 @@ static void let_go_of_files(struct transfer *t)
 {
 	loop_unwatch(&t->engine->loop, &t->dest);
 	if (!t->is_read)
-		close_owned(&t->dest.fd);
-	close_owned(&t->move.file);
+		close_dest(&t->dest.fd);
+	if (t->move.file >= 0)
+		close(t->move.file);
+	t->move.file = -1;
 }
 
 static void transfer_free(struct transfer *t)
@@ -175,8 +176,12 @@ static void make_runnable(struct transfer *t)
 
 static void on_dest_event(struct source *source, unsigned events)
 {
-	(void)events; /* room or an error: the next attempt to move bytes finds out */
-	make_runnable(container_of(source, struct transfer, dest));
+	struct transfer *t = container_of(source, struct transfer, dest);
+
+	/* Room or an error: the next attempt to move bytes finds out. */
+	if (events & POLLER_ERR)
+		t->saw_error = true;
+	make_runnable(t);
 }
 
 /* The channel's reader is gone, or there is room for a read's bytes: either way it is for the turn to see. */
@@ -192,14 +197,22 @@ static void on_channel_change(struct channel *c)
 	}
 }
 
-/* Waits for the destination (a read's destination is watched with its channel). The status pipe is watched too. */
+/*
+ * Waits for the destination (a read's destination is watched with its channel). An error that is still reported although
+ * the attempt only found no room would be reported for ever; from then on changes are waited for, which are certain to come
+ * once the destination has said EAGAIN.
+ */
 static int wait_for_dest(struct transfer *t)
 {
-	if (!t->is_read && !t->dest.watched) {
-		if (loop_watch(&t->engine->loop, &t->dest, POLLER_OUT) < 0)
-			return -1;
+	struct loop *loop = &t->engine->loop;
+
+	if (t->is_read)
+		return 0;
+	if (t->saw_error && !t->move.until_refused) {
+		t->move.until_refused = true;
+		return loop_watch(loop, &t->dest, POLLER_OUT | POLLER_EDGE);
 	}
-	return 0;
+	return t->dest.watched ? 0 : loop_watch(loop, &t->dest, POLLER_OUT);
 }
 
 /* True if the transfer is still there afterwards. */
@@ -219,6 +232,7 @@ static bool settle(struct transfer *t, enum move_result result)
 		return false;
 	case MOVE_BLOCKED:
 		if (wait_for_dest(t) < 0) {
+			/* EPERM: what cannot be polled has no reason to be full, so its EAGAIN is an error of its own. */
 			finish(t, errno == EPERM ? err : errno);
 			return false;
 		}
@@ -303,6 +317,7 @@ static struct transfer *transfer_new(struct engine *e, const struct wire_request
 	channel_take(c);
 	list_append(&c->transfers, &t->on_channel);
 	c->on_change = on_channel_change;
+	c->admitted = true;
 	return t;
 }
 
@@ -338,7 +353,7 @@ static void begin_move(struct transfer *t, const struct opened *file)
 		report_info(t, file);
 	}
 	t->state = TRANSFER_BLOCKED; /* in no list */
-	result = move_some(t, QUANTUM_FIRST);
+	result = move_some(t, t->engine->first_quantum);
 	err = errno;
 	if (!t->is_read)
 		report_info(t, file);
@@ -372,7 +387,7 @@ void transfer_begin(
 	int err;
 
 	if (!admit(e)) {
-		close_owned(dest);
+		close_dest(dest);
 		channel_refuse(c, r->tag, EMFILE);
 		return;
 	}
@@ -385,7 +400,7 @@ void transfer_begin(
 		}
 	}
 	if (err != 0) {
-		close_owned(dest);
+		close_dest(dest);
 		counter_add(&e->own->active, (uint64_t)-1);
 		channel_refuse(c, r->tag, err);
 		return;
@@ -411,7 +426,7 @@ static struct transfer *find_owned(struct engine *e, uint64_t id, const struct o
 void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, int *dest, const struct hold *hold)
 {
 	struct transfer *t = find_owned(e, id, who);
-	enum dest_kind kind;
+	enum dest_kind kind = DEST_PIPE;
 	int err;
 
 	if (!t || t->state != TRANSFER_OPENED || t->channel->gone)
@@ -421,7 +436,7 @@ void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, 
 		t->hold = *hold;
 		t->is_held = true;
 	}
-	err = dest_classify(*dest, &kind);
+	err = *dest < 0 ? EMFILE : dest_classify(*dest, &kind); /* mailed, but there was no room for it here */
 	set_dest(t, *dest, kind);
 	*dest = -1;
 	if (err != 0) {
@@ -430,7 +445,7 @@ void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, 
 	}
 	t->progress_at_ns = e->loop.now_ns + PROGRESS_NS;
 	t->state = TRANSFER_BLOCKED; /* in no list */
-	settle(t, move_some(t, QUANTUM_FIRST));
+	settle(t, move_some(t, e->first_quantum));
 }
 
 void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who)

@@ -27,9 +27,6 @@ struct hold {
 	uint64_t seq;
 };
 
-/* 0, or -1 and errno. */
-int engine_init(struct engine *e, const struct engine_config *config);
-
 /*
  * Starts a send, read or open that passed request_check() (of a datagram of any number of requests), and tries to finish
  * it at once. Reports on `c`, also every refusal. `*dest` is taken over (and set to -1) if the operation has one.

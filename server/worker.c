@@ -27,9 +27,14 @@ enum {
 	LOOK_AROUND_NS = 1000 * 1000, /* and when awake for something else, so often */
 	MAIL_RETRY_MS = 2,
 	DATAGRAMS_PER_ROUND = 64,
+	ROUND_NS = 2 * 1000 * 1000,  /* after so long on arrivals the transfers under way get their turns */
+	QUANTUM_FIRST = 128 * 1024,  /* what a transfer may move on arrival, */
+	QUANTUM_BATCH = 1024 * 1024, /* and all of a datagram together */
 	MAIL_PER_ROUND = 256,
-	KEEPS_UP_NS = 1000 * 1000,      /* who had nothing to do so lately keeps up with the requests */
-	STAND_BY_NS = 10 * 1000 * 1000, /* times the slot: how long a worker that is not needed stays away */
+	KEEPS_UP_NS = 1000 * 1000, /* who had nothing to do so lately keeps up with the requests */
+	STAND_BY_NS =
+		10 * 1000 * 1000, /* times the slot, to a limit: how long a worker that is not needed stays away */
+	STAND_BY_TIMES_MAX = 10,
 };
 
 struct worker {
@@ -67,6 +72,12 @@ static void forward(struct worker *w, const struct wire_request *r, const struct
 	outbox_send(&w->outbox, id_slot(r->txnid), &m, -1);
 }
 
+/* Whether the worker that made the id may still be there. A message to one that is not would only fill its mailbox. */
+static bool is_current(const struct worker *w, uint64_t id)
+{
+	return (stats_generation(&w->config->stats[id_slot(id)]) & 0xff) == id_generation(id);
+}
+
 /* `dest` is taken over (-1: a cancel). */
 static void second_message(struct worker *w, const struct wire_request *r, const struct owner *who, int dest)
 {
@@ -74,23 +85,24 @@ static void second_message(struct worker *w, const struct wire_request *r, const
 	unsigned slot = id_slot(r->txnid);
 
 	if (slot != w->config->slot) {
-		if (slot < w->config->workers)
+		if (slot < w->config->workers && is_current(w, r->txnid))
 			forward(w, r, who, dest);
-		else if (dest >= 0)
-			close(dest);
+		else
+			dest_close(dest);
 		return;
 	}
 	if (r->op == WIRE_OP_CANCEL)
 		transfer_cancel(e, r->txnid, who);
 	else
 		transfer_send_open(e, r->txnid, who, &dest, NULL);
-	if (dest >= 0)
-		close(dest);
+	dest_close(dest);
 }
 
 static void handle_mail(struct worker *w, const struct mail *m, int fd)
 {
 	const struct hold hold = {.slot = m->from_slot, .generation = m->from_generation, .seq = m->seq};
+
+	w->engine.first_quantum = QUANTUM_FIRST;
 
 	switch ((enum mail_kind)m->kind) {
 	case MAIL_SEND_OPEN:
@@ -105,9 +117,12 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 	case MAIL_POKE:
 		w->got_requests = true; /* perhaps: the dead worker may have been woken for them */
 		break;
+	case MAIL_DETACH:
+		dup2(STDOUT_FILENO, STDERR_FILENO); /* which is /dev/null already */
+		log_to_system();
+		break;
 	}
-	if (fd >= 0)
-		close(fd);
+	dest_close(fd);
 }
 
 static void on_mail(struct source *source, unsigned events)
@@ -138,8 +153,7 @@ static void handle_request(struct worker *w, const struct wire_request *r, unsig
 	int err = request_check(r, count);
 
 	if (err != 0) {
-		if (dest >= 0)
-			close(dest);
+		dest_close(dest);
 		if (c)
 			channel_refuse(c, r->tag, err);
 	} else if (r->op == WIRE_OP_SEND_OPEN || r->op == WIRE_OP_CANCEL) {
@@ -183,10 +197,10 @@ static struct channel *open_channel(struct worker *w, struct fdpass *m, unsigned
 	if (p.fd < 0)
 		return NULL;
 	/* A pipe whose readers have gone reports POLLERR; such a request is dropped, its destination untouched. */
-	if (dest_is_writable_pipe(p.fd) && poll(&p, 1, 0) == 0)
+	if (dest_is_channel(p.fd) && poll(&p, 1, 0) == 0)
 		c = channel_new(&w->engine.loop, w->engine.own, p.fd, requests);
 	if (!c)
-		close(p.fd);
+		dest_close(p.fd);
 	else
 		c->corked = true;
 	return c;
@@ -216,6 +230,7 @@ static void run_requests(struct worker *w, struct fdpass *m, const struct wire_h
 	struct wire_cursor cursor;
 	struct wire_request r;
 
+	w->engine.first_quantum = h->count * QUANTUM_FIRST > QUANTUM_BATCH ? QUANTUM_BATCH / h->count : QUANTUM_FIRST;
 	wire_cursor_init(&cursor, w->datagram, m->len, h);
 	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
 		int dest = r.fds > 0 ? fdpass_take(m, next_fd++) : -1;
@@ -245,22 +260,21 @@ static void handle_datagram(struct worker *w, struct fdpass *m)
 	}
 }
 
-/* Full mailboxes: what would have to be passed on waits in the socket. So does all when no descriptor may be left. */
+/* No descriptor may be left for another datagram: it waits in the socket, or another worker takes it. */
 static bool is_full(const struct worker *w)
 {
-	return !list_empty(&w->outbox.letters) ||
-	       counter_get(&w->engine.own->active) + WIRE_COUNT_MAX > w->config->worker_transfers;
+	return counter_get(&w->engine.own->active) + WIRE_COUNT_MAX > w->config->worker_transfers;
 }
 
 static void drain_requests(struct worker *w)
 {
-	uint64_t now = w->engine.loop.now_ns;
+	uint64_t now = clock_now_ns();
 	struct fdpass m;
 
 	if (!w->got_requests && now - w->looked_ns < LOOK_AROUND_NS)
 		return;
 	w->looked_ns = now;
-	for (int i = 0; i < DATAGRAMS_PER_ROUND && !is_full(w); i++) {
+	for (int i = 0; i < DATAGRAMS_PER_ROUND && !is_full(w) && clock_now_ns() - now < ROUND_NS; i++) {
 		if (fdpass_receive(w->requests.fd, w->datagram, sizeof w->datagram, &m) < 0)
 			return;
 		handle_datagram(w, &m);
@@ -288,13 +302,19 @@ static bool is_spare(const struct worker *w)
 	return false;
 }
 
+/* Later ones stay away longer, so that many of them do not wake for nothing all the time. */
+static uint64_t stand_by_ns(unsigned slot)
+{
+	return (uint64_t)STAND_BY_NS * (slot < STAND_BY_TIMES_MAX ? slot : STAND_BY_TIMES_MAX);
+}
+
 /* Starts or stops to wait for requests, as it is good for all. -1 and errno. */
 static int arrange_requests(struct worker *w)
 {
 	uint64_t now = w->engine.loop.now_ns;
 
 	if (w->got_requests && is_spare(w))
-		w->stand_by_until = now + (uint64_t)STAND_BY_NS * w->config->slot;
+		w->stand_by_until = now + stand_by_ns(w->config->slot);
 	else if (w->stand_by_until <= now)
 		w->stand_by_until = 0;
 	w->got_requests = false;
@@ -312,7 +332,7 @@ static int nap_ms(const struct worker *w)
 {
 	uint64_t now = w->engine.loop.now_ns;
 
-	if (!list_empty(&w->outbox.letters))
+	if (w->outbox.total > 0)
 		return MAIL_RETRY_MS;
 	if (w->stand_by_until > now)
 		return (int)((w->stand_by_until - now) / 1000000) + 1;
@@ -328,10 +348,13 @@ static void on_life(struct source *source, unsigned events)
 	_exit(EX_OK); /* the master is gone, and with it everything that we would serve for */
 }
 
-/* The master's handlers are not ours; SIGINT and the like are for it to act on, also when typed at a terminal. */
+/*
+ * The master's handlers are not ours; SIGINT and the like are for it to act on, also when typed at a terminal. What a
+ * client's destination can cause (SIGPIPE, SIGTTOU of a terminal, SIGXFSZ of a file) is an error of one transfer.
+ */
 static void set_signals(void)
 {
-	const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGTSTP};
+	const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGXFSZ};
 	struct sigaction sa = {.sa_handler = SIG_IGN};
 	sigset_t none;
 
@@ -419,7 +442,7 @@ static struct worker *worker_new(const struct worker_config *config)
 	if (!w)
 		return NULL;
 	w->config = config;
-	outbox_init(&w->outbox, config->mailboxes);
+	outbox_init(&w->outbox, config->mailboxes, config->workers);
 	if (engine_init(&w->engine, &engine) < 0 || watch_all(w) < 0)
 		return NULL; /* the process ends, and everything with it */
 	return w;
@@ -436,7 +459,7 @@ static _Noreturn void serve(struct worker *w)
 		if (arrange_requests(w) < 0)
 			break;
 		timeout = engine_timeout_ms(e, nap_ms(w));
-		if (timeout > 0)
+		if (timeout > 0 && w->requests.watched)
 			atomic_store_explicit(&e->own->idle_ns, clock_now_ns(), memory_order_relaxed);
 		if (loop_run_once(&e->loop, timeout) < 0)
 			break;

@@ -84,7 +84,7 @@ class Mailbox : public testing::Test
 			b = ends[0];
 			write_[&b - boxes_] = ends[1];
 		}
-		outbox_init(&outbox_, write_);
+		outbox_init(&outbox_, write_, 2);
 	}
 	void TearDown() override
 	{
@@ -202,7 +202,7 @@ TEST_F(Mailbox, OutboxMailsAtOnceAndClosesWhatItMailed)
 
 	ASSERT_EQ(0, outbox_send(&outbox_, 1, &m, p.ends[1]));
 	EXPECT_FALSE(is_open(p.ends[1])) << "taken over, and mailed";
-	EXPECT_TRUE(list_empty(&outbox_.letters));
+	EXPECT_EQ(0u, outbox_.total);
 	EXPECT_TRUE(p.writers_left()) << "it is in the mail";
 	EXPECT_EQ(0u, take(0)) << "another's box";
 	EXPECT_EQ(1u, take(1));
@@ -211,7 +211,7 @@ TEST_F(Mailbox, OutboxMailsAtOnceAndClosesWhatItMailed)
 
 TEST_F(Mailbox, OutboxKeepsWhatAFullBoxHasNoRoomForInOrder)
 {
-	const uint64_t kept = 500;
+	const uint64_t kept = LETTERS_MAX;
 	const uint64_t filled = fill(0, 1);
 	uint64_t want = 1;
 
@@ -221,7 +221,7 @@ TEST_F(Mailbox, OutboxKeepsWhatAFullBoxHasNoRoomForInOrder)
 
 		ASSERT_EQ(0, outbox_send(&outbox_, 0, &m, -1));
 	}
-	EXPECT_FALSE(list_empty(&outbox_.letters));
+	EXPECT_EQ(kept, outbox_.total);
 	EXPECT_FALSE(outbox_pump(&outbox_)) << "still full";
 	while (want <= filled + kept) {
 		uint64_t got = take(0);
@@ -239,7 +239,7 @@ TEST_F(Mailbox, OutboxKeepsWhatAFullBoxHasNoRoomForInOrder)
 			outbox_pump(&outbox_);
 	}
 	EXPECT_TRUE(outbox_pump(&outbox_));
-	EXPECT_TRUE(list_empty(&outbox_.letters));
+	EXPECT_EQ(0u, outbox_.total);
 	EXPECT_EQ(0u, take(0));
 }
 
@@ -289,8 +289,37 @@ TEST_F(Mailbox, OutboxGivesUpWhatCannotBeMailed)
 	ASSERT_EQ(0, outbox_send(&outbox_, 0, &m, p.ends[1]));
 	EXPECT_FALSE(is_open(p.ends[1]));
 	EXPECT_FALSE(p.writers_left());
-	EXPECT_TRUE(list_empty(&outbox_.letters));
+	EXPECT_EQ(0u, outbox_.total);
 	boxes_[0] = dup(boxes_[1]); /* for TearDown() */
+}
+
+// Who does not empty its box must not cost the others anything: neither their letters, nor all our descriptors.
+TEST_F(Mailbox, OutboxOfOneSlotHoldsUpNoOther)
+{
+	const uint64_t filled = fill(0, 1);
+	const mail a = letter(filled + 1), b = letter(7);
+
+	ASSERT_EQ(0, outbox_send(&outbox_, 0, &a, -1));
+	ASSERT_EQ(0, outbox_send(&outbox_, 1, &b, -1));
+	EXPECT_EQ(7u, take(1)) << "held up by another's full box";
+}
+
+TEST_F(Mailbox, OutboxDropsWhatComesWhileTooManyWait)
+{
+	const uint64_t filled = fill(0, 1);
+	const mail m = letter(filled + 1), closed = letter(filled + 2, MAIL_CLOSED);
+	Pipe p;
+
+	for (int i = 0; i < LETTERS_MAX; i++)
+		ASSERT_EQ(0, outbox_send(&outbox_, 0, &m, -1));
+	EXPECT_EQ(-1, outbox_send(&outbox_, 0, &m, p.ends[1]));
+	EXPECT_FALSE(is_open(p.ends[1])) << "dropped with its descriptor";
+	EXPECT_FALSE(p.writers_left());
+	EXPECT_EQ(0, outbox_send(&outbox_, 0, &closed, -1)) << "somebody waits for it";
+	EXPECT_EQ(unsigned{LETTERS_MAX} + 1, outbox_.total);
+	while (take(0) != 0 || !outbox_pump(&outbox_))
+		outbox_pump(&outbox_);
+	EXPECT_EQ(0u, outbox_.total);
 }
 
 TEST_F(Mailbox, OutboxEmptyHasNothingToPump)
