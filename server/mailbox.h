@@ -42,7 +42,7 @@ bool mailbox_receive(int box, struct mail *m, int *fd);
 
 enum {
 	LETTERS_MAX = 32,     /* kept for one slot; what comes while so many wait is dropped */
-	LETTER_FDS_MAX = 128, /* descriptors that wait in letters for all slots together */
+	LETTER_FDS_MAX = 64, /* descriptors that wait in letters for all slots together */
 };
 
 /* Letters that a full mailbox had no room for, in order. One that is not emptied holds up its own slot's letters only. */

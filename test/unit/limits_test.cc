@@ -18,6 +18,12 @@ extern "C" {
 namespace
 {
 
+// What 100 transfers need: a worker that has them still has room for a datagram.
+const unsigned need_100 = (100 + BATCH_RESERVED) * FDS_PER_TRANSFER + FDS_RESERVED;
+
+// Room for 100 in a worker, of which 36 are beside a datagram's.
+const unsigned for_100 = FDS_RESERVED + 100 * FDS_PER_TRANSFER;
+
 const unsigned some_uid = 54321; /* nobody's in particular */
 
 TEST(LimitsWorkerTransfers, ReserveFirstThenThreeEach)
@@ -28,7 +34,7 @@ TEST(LimitsWorkerTransfers, ReserveFirstThenThreeEach)
 	EXPECT_EQ(1u, limits_worker_transfers(FDS_RESERVED + FDS_PER_TRANSFER));
 	EXPECT_EQ(1u, limits_worker_transfers(FDS_RESERVED + 2 * FDS_PER_TRANSFER - 1));
 	EXPECT_EQ(2u, limits_worker_transfers(FDS_RESERVED + 2 * FDS_PER_TRANSFER));
-	EXPECT_EQ(208u, limits_worker_transfers(1024));
+	EXPECT_EQ((1024u - FDS_RESERVED) / 3, limits_worker_transfers(1024));
 }
 
 TEST(LimitsWorkerTransfers, NoLimitAtAll)
@@ -126,45 +132,48 @@ TEST(LimitsApply, RaisesTheSoftLimitToWhatItNeeds)
 
 	EXPECT_EQ(100u, o.allowed);
 	EXPECT_GE(o.each, 100u + BATCH_RESERVED);
-	EXPECT_EQ(892u, o.left.rlim_cur) << "(100 + 64) * 3 + 400";
+	EXPECT_EQ(need_100, o.left.rlim_cur);
 	EXPECT_EQ(5000u, o.left.rlim_max);
 	EXPECT_EQ("", o.log);
 }
 
 TEST(LimitsApply, LowersTheNumberAndNamesTheLimit)
 {
-	const Outcome one = apply(100, 1, 256, 700), two = apply(100, 2, 256, 700), three = apply(100, 3, 256, 700);
+	const Outcome one = apply(100, 1, 256, for_100), two = apply(100, 2, 256, for_100),
+		      three = apply(100, 3, 256, for_100);
 
 	EXPECT_EQ(36u, one.allowed);
 	EXPECT_EQ(72u, two.allowed);
 	EXPECT_EQ(100u, three.allowed);
 	EXPECT_EQ("", three.log);
 	EXPECT_EQ(100u, one.each);
-	EXPECT_EQ(700u, one.left.rlim_cur);
+	EXPECT_EQ(for_100, one.left.rlim_cur);
 	EXPECT_EQ(1u, lines(one.log)) << one.log;
 	EXPECT_NE(std::string::npos, one.log.find("RLIMIT_NOFILE")) << one.log;
-	EXPECT_NE(std::string::npos, one.log.find("700")) << one.log;
+	EXPECT_NE(std::string::npos, one.log.find(std::to_string(for_100))) << one.log;
 	EXPECT_NE(std::string::npos, one.log.find("from 100 to 36")) << one.log;
 	EXPECT_NE(std::string::npos, two.log.find("from 100 to 72")) << two.log;
 }
 
 TEST(LimitsApply, RefusesALimitThatLeavesNoRoom)
 {
-	for (rlim_t limit : {64, 256, 594}) {
+	const rlim_t smallest = FDS_RESERVED + (BATCH_RESERVED + 1) * FDS_PER_TRANSFER;
+
+	for (rlim_t limit : {rlim_t{64}, rlim_t{256}, smallest - 1}) {
 		const Outcome o = apply(100, 4, limit, limit);
 
 		EXPECT_EQ(0u, o.allowed);
 		EXPECT_EQ(1u, lines(o.log)) << o.log;
 		EXPECT_NE(std::string::npos, o.log.find("RLIMIT_NOFILE")) << o.log;
 		EXPECT_NE(std::string::npos, o.log.find(std::to_string(limit))) << o.log;
-		EXPECT_NE(std::string::npos, o.log.find("892")) << "how to mend it: " << o.log;
+		EXPECT_NE(std::string::npos, o.log.find(std::to_string(need_100))) << "how to mend it: " << o.log;
 	}
-	EXPECT_EQ(1u, apply(100, 1, 595, 595).allowed);
+	EXPECT_EQ(1u, apply(100, 1, smallest, smallest).allowed);
 }
 
 TEST(LimitsApply, TheMostTransfersDoNotWrap)
 {
-	const Outcome o = apply(TRANSFERS_MAX, 1, 256, 1000);
+	const Outcome o = apply(TRANSFERS_MAX, 1, 256, FDS_RESERVED + 200 * FDS_PER_TRANSFER);
 
 	EXPECT_EQ(136u, o.allowed);
 	EXPECT_NE(std::string::npos, o.log.find("from 1000000 to 136")) << o.log;
@@ -180,8 +189,8 @@ TEST(LimitsApply, RootRaisesTheHardLimitToo)
 	if (o.allowed == 0)
 		GTEST_SKIP() << "root without CAP_SYS_RESOURCE";
 	EXPECT_EQ(100u, o.allowed);
-	EXPECT_EQ(892u, o.left.rlim_cur);
-	EXPECT_EQ(892u, o.left.rlim_max);
+	EXPECT_EQ(need_100, o.left.rlim_cur);
+	EXPECT_EQ(need_100, o.left.rlim_max);
 	EXPECT_EQ("", o.log);
 }
 
