@@ -41,7 +41,7 @@ int mailbox_send(int box, const struct mail *m, int fd);
 bool mailbox_receive(int box, struct mail *m, int *fd);
 
 enum {
-	LETTERS_MAX = 32,     /* kept for one slot; what comes while so many wait is dropped */
+	LETTERS_MAX = 32,    /* kept for one slot; what comes while so many wait is dropped */
 	LETTER_FDS_MAX = 64, /* descriptors that wait in letters for all slots together */
 };
 

@@ -62,7 +62,7 @@ bench: all $(BENCH_BIN)
 
 # ---- Layout and static checks, on our own files
 
-C_FILES = $(wildcard include/sendfiled/*.h lib/*.[ch] server/*.[ch] server/os/*.h server/os/*/*.[ch] examples/*.c test/*/*.[ch] test/*/*.cc test/*/*.h)
+C_FILES = $(wildcard include/sendfiled/*.h lib/*.[ch] server/*.[ch] server/os/*.h server/os/*/*.[ch] examples/*.c test/*/*.[ch] test/*/*.cc)
 TIDY_FILES = $(LIB_SRC) $(SERVER_SRC) $(MAIN_SRC) $(wildcard examples/*.c test/bench/*.c)
 
 .PHONY: format format-check tidy cppcheck mandoc lint
