@@ -60,7 +60,7 @@ static void letter_free(struct outbox *o, struct letter *l)
 /* Whatever else goes wrong with a letter will go wrong again: it is given up. */
 static bool must_wait(int err)
 {
-	return err == EAGAIN || err == ENOBUFS || err == ENOMEM || err == ETOOMANYREFS;
+	return err == EAGAIN || err == EINTR || err == ENOBUFS || err == ENOMEM || err == ETOOMANYREFS;
 }
 
 static void pump_slot(struct outbox *o, unsigned slot)

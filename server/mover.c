@@ -103,7 +103,7 @@ static ssize_t by_timed_write(struct move *m, size_t n)
 	struct pollfd p = {.fd = m->dest, .events = POLLOUT};
 	ssize_t got, put;
 
-	if (poll(&p, 1, 0) == 0) {
+	if (poll(&p, 1, 0) <= 0) {
 		errno = EAGAIN;
 		return -1;
 	}

@@ -196,8 +196,11 @@ static struct channel *open_channel(struct worker *w, struct fdpass *m, unsigned
 
 	if (p.fd < 0)
 		return NULL;
-	/* A pipe whose readers have gone reports POLLERR; such a request is dropped, its destination untouched. */
-	if (dest_is_channel(p.fd) && poll(&p, 1, 0) == 0)
+	/*
+	 * A pipe whose readers have gone reports POLLERR; such a request is dropped, its destination untouched. (A signal of
+	 * the tick may end even a poll(2) that does not wait; that says nothing.)
+	 */
+	if (dest_is_channel(p.fd) && !(poll(&p, 1, 0) > 0 && p.revents & POLLERR))
 		c = channel_new(&w->engine.loop, w->engine.own, p.fd, requests);
 	if (!c)
 		dest_close(p.fd);

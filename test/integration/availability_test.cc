@@ -4,6 +4,7 @@
 #include "test/support/fixture.h"
 #include "test/support/run.h"
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <thread>
 
 namespace
 {
@@ -194,6 +196,44 @@ TEST_F(Availability, FileSizeLimitIsTheTransfersError)
 	EXPECT_EQ(static_cast<uint64_t>(st.st_size), o.total());
 	status.reset();
 	out.reset();
+	expect_idle();
+	expect_same_workers();
+}
+
+// The tick's signal may come at any moment; it may end a wait, and nothing else.
+TEST_F(Availability, SignalsOfTheTickLoseNothing)
+{
+	start_with(2);
+	const std::string content = add_file("file", 5000);
+	const std::vector<pid_t> workers = daemon().workers();
+	std::atomic<bool> done{false};
+	std::thread ticker([&] {
+		while (!done) {
+			for (const pid_t pid : workers)
+				kill(pid, SIGALRM);
+		}
+	});
+
+	for (int i = 0; i < 1000 && !HasFailure(); i++) {
+		Ends tcp = make_tcp_pair();
+		ASSERT_EQ(0, fcntl(tcp.out, F_SETFL, O_NONBLOCK));
+		Fd status(when_room(srv(), [&] { return sfd_send(srv(), "file", tcp.out, 0, 0, false); }));
+		expect_success(read_outcome(status), content.size());
+
+		status = Fd(when_room(srv(), [&] { return sfd_open(srv(), "file", 0, 0, false); }));
+		sfd_file_info info;
+		if (!read_info(status, &info))
+			break;
+		if (i % 2 == 0) {
+			ASSERT_TRUE(when_room(srv(), [&] { return sfd_send_open(srv(), info.txnid, tcp.out); }));
+			expect_success(read_rest(status, info), content.size());
+		} else {
+			ASSERT_TRUE(when_room(srv(), [&] { return sfd_cancel(srv(), info.txnid); }));
+			EXPECT_EQ(ECANCELED, read_rest(status, info).stat());
+		}
+	}
+	done = true;
+	ticker.join();
 	expect_idle();
 	expect_same_workers();
 }
