@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 namespace
@@ -100,9 +101,25 @@ Ends make_dest(size_t i)
 	}
 }
 
+// Whether this process may have that many descriptors open; raises its limit as far as that needs.
+bool may_open(rlim_t n)
+{
+	rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max < n)
+		return false;
+	if (rl.rlim_cur < n) {
+		rl.rlim_cur = n;
+		return setrlimit(RLIMIT_NOFILE, &rl) == 0;
+	}
+	return true;
+}
+
 // All are held at once: nothing is read before the last has been accepted.
 TEST_F(Concurrency, AThousandTransfersAtATime)
 {
+	if (!may_open(4096))
+		GTEST_SKIP() << "the hard limit on open files (ulimit -Hn) is below 4096";
 	std::vector<Flight> flights(1000);
 
 	for (size_t i = 0; i < flights.size(); i++) {
@@ -124,6 +141,8 @@ TEST_F(Concurrency, AThousandTransfersAtATime)
 
 TEST_F(Concurrency, AThousandReadsAtATime)
 {
+	if (!may_open(4096))
+		GTEST_SKIP() << "the hard limit on open files (ulimit -Hn) is below 4096";
 	std::vector<Fd> pipes;
 
 	for (size_t i = 0; i < 1000; i++) {
