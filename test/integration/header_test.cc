@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What other programs compile and link against: the public header, and what the shared library exports.
+#include "test/support/files.h"
+#include "test/support/run.h"
+
 #include <gtest/gtest.h>
 
-#include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <set>
 #include <sstream>
 #include <string>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 
@@ -23,36 +22,6 @@ namespace fs = std::filesystem;
 const std::string source = SOURCE_DIR;
 const std::string header = source + "/include/sendfiled/sendfiled.h";
 const std::string library = BUILD_DIR "/libsendfiled.so.1";
-
-struct Output {
-	int status;
-	std::string text;
-};
-
-// Runs a shell command; what it says on either channel is its text.
-Output sh(const std::string &command)
-{
-	FILE *p = popen(("exec 2>&1; " + command).c_str(), "r");
-	std::array<char, 4096> buf;
-	Output out{-1, ""};
-	size_t n;
-	int status;
-
-	if (!p)
-		return out;
-	while ((n = fread(buf.data(), 1, buf.size(), p)) > 0)
-		out.text.append(buf.data(), n);
-	status = pclose(p);
-	out.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-	return out;
-}
-
-std::string slurp(const fs::path &path)
-{
-	std::ifstream in(path);
-
-	return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 class Headers : public testing::Test
 {
@@ -72,7 +41,7 @@ class Headers : public testing::Test
 	}
 
 	// Compiles a file that has nothing but these lines.
-	Output compile(const std::string &compiler, const std::string &flags, const std::string &lines)
+	ShellResult compile(const std::string &compiler, const std::string &flags, const std::string &lines)
 	{
 		std::ofstream(dir_ + "/alone.c") << lines;
 		return sh("cd " + dir_ + " && " + compiler + " " + flags + " -c alone.c -o alone.o");
@@ -110,7 +79,7 @@ TEST_F(Headers, ThePublicOneInEveryLanguageThatItPromises)
 	};
 
 	for (const auto &c : cases) {
-		const Output o = compile(c.compiler, std::string(c.language) + pedantic, public_use);
+		const ShellResult o = compile(c.compiler, std::string(c.language) + pedantic, public_use);
 
 		EXPECT_EQ(0, o.status) << c.compiler << " " << c.language << ":\n" << o.text;
 	}
@@ -125,8 +94,9 @@ TEST_F(Headers, AMistakeIsFound)
 
 TEST_F(Headers, The32BitSystemsAreRefused)
 {
-	const Output o = compile(TEST_CC, std::string("-x c -std=c99 -m32") + pedantic, public_use);
-	const Output works = compile(TEST_CC, "-x c -m32", "#include <stddef.h>\n#include <sys/types.h>\nint x;\n");
+	const ShellResult o = compile(TEST_CC, std::string("-x c -std=c99 -m32") + pedantic, public_use);
+	const ShellResult works =
+		compile(TEST_CC, "-x c -m32", "#include <stddef.h>\n#include <sys/types.h>\nint x;\n");
 
 	if (works.status != 0)
 		GTEST_SKIP() << "this compiler has no 32-bit headers";
@@ -144,7 +114,7 @@ TEST_F(Headers, OursAlone)
 			if (e.path().extension() != ".h")
 				continue;
 			const std::string name = fs::relative(e.path(), source);
-			const Output o = compile(TEST_CC,
+			const ShellResult o = compile(TEST_CC,
 				"-x c -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror -I" + source + "/include -I" +
 					source,
 				"#include \"" + name + "\"\n#include \"" + name + "\"\n");
@@ -166,7 +136,7 @@ bool is_name_char(char c)
 // The functions that the header declares: outside comments, sfd_NAME followed by a parenthesis.
 std::set<std::string> declared()
 {
-	std::string text = slurp(header);
+	std::string text = read_whole(header);
 	std::set<std::string> out;
 	size_t at;
 
@@ -185,7 +155,7 @@ std::set<std::string> declared()
 
 std::set<std::string> exported()
 {
-	const Output o = sh("nm -D --defined-only " + library);
+	const ShellResult o = sh("nm -D --defined-only " + library);
 	std::istringstream in(o.text);
 	std::string line, address, type, name;
 	std::set<std::string> out;
@@ -225,7 +195,7 @@ TEST(SharedLibrary, ExportsNothingElse)
 
 TEST(SharedLibrary, SymbolsHaveAVersion)
 {
-	const Output o = sh("nm -D --with-symbol-versions --defined-only " + library);
+	const ShellResult o = sh("nm -D --with-symbol-versions --defined-only " + library);
 
 	EXPECT_NE(std::string::npos, o.text.find("sfd_send@@SENDFILED_1")) << o.text;
 }
@@ -233,7 +203,7 @@ TEST(SharedLibrary, SymbolsHaveAVersion)
 // Lines such as "0x... (NEEDED)  Shared library: [libc.so.6]": what the brackets hold.
 std::vector<std::string> dynamic_entries(const std::string &tag)
 {
-	const Output o = sh("readelf -dW " + library);
+	const ShellResult o = sh("readelf -dW " + library);
 	std::istringstream in(o.text);
 	std::vector<std::string> out;
 	std::string line;
@@ -265,7 +235,7 @@ TEST(SharedLibrary, NeedsTheSystemsLibraryOnly)
 // No global state: nothing that is written to after the start.
 TEST(SharedLibrary, KeepsNoStateOfItsOwn)
 {
-	const Output o = sh("nm --defined-only " BUILD_DIR "/libsendfiled.a");
+	const ShellResult o = sh("nm --defined-only " BUILD_DIR "/libsendfiled.a");
 	std::istringstream in(o.text);
 	std::string line, address, type, name;
 	int functions = 0;

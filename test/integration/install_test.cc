@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // make install and make uninstall: what a package is made of, and that programs can be built with it.
+#include "test/support/files.h"
+#include "test/support/run.h"
+
 #include <gtest/gtest.h>
 
-#include <array>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <set>
 #include <sstream>
 #include <string>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
 
@@ -20,35 +19,6 @@ namespace
 {
 
 namespace fs = std::filesystem;
-
-struct Output {
-	int status;
-	std::string text;
-};
-
-Output sh(const std::string &command)
-{
-	FILE *p = popen(("exec 2>&1; " + command).c_str(), "r");
-	std::array<char, 4096> buf;
-	Output out{-1, ""};
-	size_t n;
-	int status;
-
-	if (!p)
-		return out;
-	while ((n = fread(buf.data(), 1, buf.size(), p)) > 0)
-		out.text.append(buf.data(), n);
-	status = pclose(p);
-	out.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-	return out;
-}
-
-std::string slurp(const fs::path &path)
-{
-	std::ifstream in(path, std::ios::binary);
-
-	return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-}
 
 std::vector<std::string> functions()
 {
@@ -91,14 +61,14 @@ class Install : public testing::Test
 		ASSERT_EQ(0, installed_.status) << installed_.text;
 	}
 
-	static Output make(const std::string &target)
+	static ShellResult make(const std::string &target)
 	{
 		return sh("umask 077; cd " SOURCE_DIR " && make -j2 CC='" TEST_CC "' CXX='" TEST_CXX "' BUILD=" + dir_ +
 			  "/build DESTDIR=" + dest_ + " PREFIX=/usr " + target);
 	}
 
 	// pkg-config as a cross build would call it: everything below dest_.
-	static Output pkg_config(const std::string &args)
+	static ShellResult pkg_config(const std::string &args)
 	{
 		return sh("PKG_CONFIG_LIBDIR=" + dest_ + "/usr/lib/pkgconfig PKG_CONFIG_SYSROOT_DIR=" + dest_ +
 			  " PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1 PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 pkg-config " + args);
@@ -126,9 +96,9 @@ class Install : public testing::Test
 	}
 
 	// Builds a program against the installed tree and returns what it prints.
-	static Output build_and_run(const std::string &flags, const std::string &run)
+	static ShellResult build_and_run(const std::string &flags, const std::string &run)
 	{
-		const Output p = pkg_config("--cflags --libs sendfiled");
+		const ShellResult p = pkg_config("--cflags --libs sendfiled");
 		std::string options = p.text;
 
 		if (p.status != 0)
@@ -147,11 +117,11 @@ class Install : public testing::Test
 	}
 
 	static std::string dir_, dest_;
-	static Output installed_;
+	static ShellResult installed_;
 };
 
 std::string Install::dir_, Install::dest_;
-Output Install::installed_;
+ShellResult Install::installed_;
 
 TEST_F(Install, PutsEveryFileInItsPlace)
 {
@@ -193,26 +163,26 @@ TEST_F(Install, TheLinkThatProgramsAreLinkedBy)
 
 TEST_F(Install, TheHeaderIsTheOneOfTheSources)
 {
-	EXPECT_EQ(slurp(SOURCE_DIR "/include/sendfiled/sendfiled.h"),
-		slurp(dest_ + "/usr/include/sendfiled/sendfiled.h"));
+	EXPECT_EQ(read_whole(SOURCE_DIR "/include/sendfiled/sendfiled.h"),
+		read_whole(dest_ + "/usr/include/sendfiled/sendfiled.h"));
 }
 
 TEST_F(Install, EveryFunctionHasAPage)
 {
 	ASSERT_GE(functions().size(), 16u);
 	for (const std::string &name : functions()) {
-		const std::string page = slurp(dest_ + "/usr/share/man/man3/" + name + ".3");
+		const std::string page = read_whole(dest_ + "/usr/share/man/man3/" + name + ".3");
 
 		EXPECT_NE(std::string::npos, page.find(".so man3/libsendfiled.3")) << name;
 	}
-	const std::string page = slurp(dest_ + "/usr/share/man/man3/libsendfiled.3");
+	const std::string page = read_whole(dest_ + "/usr/share/man/man3/libsendfiled.3");
 	for (const std::string &name : functions())
 		EXPECT_NE(std::string::npos, page.find(name)) << "libsendfiled(3) does not mention " << name;
 }
 
 TEST_F(Install, TheInstalledDaemonRuns)
 {
-	const Output o = sh(dest_ + "/usr/sbin/sendfiled --version");
+	const ShellResult o = sh(dest_ + "/usr/sbin/sendfiled --version");
 
 	EXPECT_EQ(0, o.status);
 	EXPECT_EQ("sendfiled " SFD_VERSION "\n", o.text);
@@ -222,7 +192,7 @@ TEST_F(Install, TheInstalledDaemonRuns)
 TEST_F(Install, TheLibraryKnowsWhereTheDaemonIs)
 {
 	for (const char *lib : {"/usr/lib/libsendfiled.so.1", "/usr/lib/libsendfiled.a"}) {
-		const std::string bytes = slurp(dest_ + lib);
+		const std::string bytes = read_whole(dest_ + lib);
 
 		EXPECT_NE(std::string::npos, bytes.find(std::string("/usr/sbin/sendfiled\0", 20))) << lib;
 		EXPECT_EQ(std::string::npos, bytes.find(dest_)) << lib;
@@ -231,8 +201,8 @@ TEST_F(Install, TheLibraryKnowsWhereTheDaemonIs)
 
 TEST_F(Install, PkgConfigFindsIt)
 {
-	const Output version = pkg_config("--modversion sendfiled");
-	const Output flags = pkg_config("--cflags --libs sendfiled");
+	const ShellResult version = pkg_config("--modversion sendfiled");
+	const ShellResult flags = pkg_config("--cflags --libs sendfiled");
 
 	EXPECT_EQ(0, version.status) << version.text;
 	EXPECT_EQ(SFD_VERSION "\n", version.text);
@@ -244,7 +214,7 @@ TEST_F(Install, PkgConfigFindsIt)
 
 TEST_F(Install, AProgramLinksWithTheSharedLibrary)
 {
-	const Output o = build_and_run("", "LD_LIBRARY_PATH=" + dest_ + "/usr/lib ./program");
+	const ShellResult o = build_and_run("", "LD_LIBRARY_PATH=" + dest_ + "/usr/lib ./program");
 
 	EXPECT_EQ(0, o.status) << o.text;
 	EXPECT_EQ(SFD_VERSION "\n", o.text);
@@ -253,7 +223,7 @@ TEST_F(Install, AProgramLinksWithTheSharedLibrary)
 
 TEST_F(Install, AProgramLinksWithTheStaticLibrary)
 {
-	const Output o = build_and_run("-static", "./program");
+	const ShellResult o = build_and_run("-static", "./program");
 
 	EXPECT_EQ(0, o.status) << o.text;
 	EXPECT_EQ(SFD_VERSION "\n", o.text);
@@ -263,7 +233,7 @@ TEST_F(Install, AProgramLinksWithTheStaticLibrary)
 TEST_F(Install, UninstallRemovesEveryFileAgain)
 {
 	const std::string keep = dest_;
-	Output o;
+	ShellResult o;
 
 	dest_ = dir_ + "/second";
 	o = make("install");

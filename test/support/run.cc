@@ -6,6 +6,7 @@
 #include "test/support/wait.h"
 
 #include <csignal>
+#include <cstdio>
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -50,4 +51,19 @@ RunResult run(const std::vector<std::string> &args)
 int exit_status(const RunResult &r)
 {
 	return r.status >= 0 && WIFEXITED(r.status) ? WEXITSTATUS(r.status) : -1;
+}
+
+ShellResult sh(const std::string &command)
+{
+	FILE *p = popen(("exec 2>&1; " + command).c_str(), "re");
+	ShellResult out{-1, ""};
+	char buf[4096];
+
+	if (!p)
+		return out;
+	while (const size_t n = fread(buf, 1, sizeof buf, p))
+		out.text.append(buf, n);
+	const int status = pclose(p);
+	out.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	return out;
 }

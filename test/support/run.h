@@ -15,3 +15,11 @@ RunResult run(const std::vector<std::string> &args);
 
 // Its exit status; -1 if it was not started, or was killed.
 int exit_status(const RunResult &r);
+
+struct ShellResult {
+	int status;       // the exit status; -1 if it was killed
+	std::string text; // what it said, on either channel
+};
+
+// Runs a shell command.
+ShellResult sh(const std::string &command);
