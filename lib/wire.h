@@ -23,7 +23,6 @@ enum {
 	WIRE_COUNT_MAX = 64,           /* requests in a datagram */
 	WIRE_DATAGRAM_MAX = 64 * 1024, /* bytes in a datagram */
 	WIRE_PATH_MAX = 4095,          /* bytes in a path, which has no NUL on the wire */
-	WIRE_EXTRA_MAX = 32 * 1024,    /* headers, trailers and path of a request together */
 
 	WIRE_FRAME_SIZE = SFD_MAX_RESP_SIZE,
 };

@@ -88,15 +88,3 @@ struct table_entry *table_find(const struct table *t, uint64_t id)
 		e = e->next;
 	return e;
 }
-
-void table_each(const struct table *t, void (*fn)(struct table_entry *e, void *arg), void *arg)
-{
-	for (uint32_t i = 0; i <= t->mask; i++) {
-		struct table_entry *next;
-
-		for (struct table_entry *e = t->buckets[i]; e; e = next) {
-			next = e->next;
-			fn(e, arg);
-		}
-	}
-}

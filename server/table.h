@@ -46,7 +46,4 @@ void table_remove(struct table *t, struct table_entry *e);
 /* The entry whose whole id this is, or NULL. */
 struct table_entry *table_find(const struct table *t, uint64_t id);
 
-/* Calls `fn` for every entry; it may remove that entry, and no other. */
-void table_each(const struct table *t, void (*fn)(struct table_entry *e, void *arg), void *arg);
-
 #endif

@@ -120,8 +120,12 @@ static void close_dest(int *fd)
 static void let_go_of_files(struct transfer *t)
 {
 	loop_unwatch(&t->engine->loop, &t->dest);
-	if (!t->is_read)
+	if (!t->is_read && t->dest.fd >= 0 && t->move.kind == DEST_PIPE) {
+		close(t->dest.fd); /* what dest_close() looks for is a socket's */
+		t->dest.fd = -1;
+	} else if (!t->is_read) {
 		close_dest(&t->dest.fd);
+	}
 	if (t->move.file >= 0)
 		close(t->move.file);
 	t->move.file = -1;
@@ -347,12 +351,16 @@ static void begin_move(struct transfer *t, const struct opened *file)
 	enum move_result result;
 	int err;
 
+	t->state = TRANSFER_BLOCKED; /* in no list */
 	if (t->is_read) {
 		t->channel->is_dest = true;
 		channel_uncork(t->channel);
 		report_info(t, file);
+		if (t->channel->gone) { /* no byte may come without the information */
+			finish(t, EPIPE);
+			return;
+		}
 	}
-	t->state = TRANSFER_BLOCKED; /* in no list */
 	result = move_some(t, t->engine->first_quantum);
 	err = errno;
 	if (!t->is_read)
@@ -426,7 +434,7 @@ static struct transfer *find_owned(struct engine *e, uint64_t id, const struct o
 void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, int *dest, const struct hold *hold)
 {
 	struct transfer *t = find_owned(e, id, who);
-	enum dest_kind kind = DEST_PIPE;
+	enum dest_kind kind = DEST_STREAM; /* if it is none, close it like one */
 	int err;
 
 	if (!t || t->state != TRANSFER_OPENED || t->channel->gone)

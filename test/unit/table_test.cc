@@ -188,37 +188,4 @@ TEST(Table, RemovesWhatIsNotInItWithoutHarm)
 	EXPECT_EQ(0u, table.t.count);
 }
 
-struct Visit {
-	table *t;
-	std::multiset<table_entry *> seen;
-	bool remove;
-};
-
-void visit(table_entry *e, void *arg)
-{
-	auto *v = static_cast<Visit *>(arg);
-
-	v->seen.insert(e);
-	if (v->remove)
-		table_remove(v->t, e);
-}
-
-TEST(Table, EachVisitsEveryEntryOnceAlsoWhileTheyAreRemoved)
-{
-	Table table(64);
-	std::vector<table_entry> entries(5000);
-
-	for (auto &e : entries)
-		table_add(&table.t, &e);
-	for (bool remove : {false, true}) {
-		Visit v{&table.t, {}, remove};
-
-		table_each(&table.t, visit, &v);
-		EXPECT_EQ(entries.size(), v.seen.size());
-		for (auto &e : entries)
-			ASSERT_EQ(1u, v.seen.count(&e));
-		EXPECT_EQ(remove ? 0 : entries.size(), table.t.count);
-	}
-}
-
 } // namespace
