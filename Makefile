@@ -4,6 +4,7 @@
 # make demo            the main job, end to end, on real files
 # make deps check      install what the tests need (Debian, Ubuntu), then run them all
 # make bench           comparisons, side by side
+# make deps-bench bench-cold   install what it needs (Debian, Ubuntu); cold files beside hot ones, five minutes
 # make install         to DESTDIR and PREFIX; make uninstall undoes it
 # make format tidy     lay the sources out; check them
 #
@@ -25,10 +26,12 @@ LIB_SRC := lib/client.c lib/fdmsg.c lib/frame.c lib/request.c lib/spawn.c lib/wi
 
 # What differs between systems lies in server/os/SYSTEM; nothing else asks which one this is.
 OS := $(shell uname -s | tr A-Z a-z)
-SERVER_SRC := server/access.c server/channel.c server/complaint.c server/dest.c server/engine.c server/fdpass.c server/limits.c server/listen.c \
-	server/log.c server/loop.c server/mailbox.c server/master.c server/mover.c server/open.c server/options.c \
-	server/ping.c server/privilege.c server/request.c server/restart.c server/stats.c server/table.c \
-	server/tick.c server/timer.c server/transfer.c server/worker.c $(wildcard server/os/$(OS)/*.c)
+SERVER_SRC := server/access.c server/begin.c server/channel.c server/closer.c server/cold.c server/complaint.c server/dest.c server/engine.c \
+	server/fdpass.c server/helper.c server/helpers.c server/jobs.c server/limits.c server/listen.c server/log.c \
+	server/loop.c server/mailbox.c server/master.c server/mover.c server/open.c server/options.c server/park.c \
+	server/ping.c server/pipes.c server/pool.c server/privilege.c server/reader.c server/request.c server/residency.c \
+	server/restart.c server/stats.c server/table.c server/tick.c server/timer.c server/transfer.c server/worker.c \
+	server/writer.c $(wildcard server/os/$(OS)/*.c)
 MAIN_SRC := server/main.c
 
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))

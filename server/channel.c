@@ -57,9 +57,15 @@ int channel_watch(struct channel *c)
 {
 	bool kept = c->len > 0 && !c->corked;
 
-	if (c->is_dest)
+	if (c->wants_room)
 		return ask(c, POLLER_OUT);
 	return ask(c, POLLER_EDGE | (kept ? POLLER_OUT : 0));
+}
+
+int channel_want_room(struct channel *c, bool wants)
+{
+	c->wants_room = wants;
+	return channel_watch(c);
 }
 
 static void set_gone(struct channel *c)

@@ -26,7 +26,7 @@ struct channel {
 	bool gone;         /* the reader closed its end: nothing can be said any more */
 	bool admitted;     /* some transfer that reports here was */
 	bool lingering;    /* nobody uses it any more, but there are frames: counts as active, or as a refusal */
-	bool is_dest;      /* a read: the file's bytes follow, so wait for room too */
+	bool wants_room;   /* a read's bytes wait for it */
 	unsigned len;      /* bytes kept */
 	unsigned char kept[];
 };
@@ -53,5 +53,8 @@ void channel_uncork(struct channel *c);
 
 /* Starts to watch for the reader's going. 0, or -1 and errno. */
 int channel_watch(struct channel *c);
+
+/* Whether a read's bytes wait for room, so that `on_change` is to tell of it. 0, or -1 and errno. */
+int channel_want_room(struct channel *c, bool wants);
 
 #endif

@@ -2,14 +2,12 @@
 #include "server/dest.h"
 
 #include "server/os/files.h"
-#include "server/tick.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static bool writable(int flags)
 {
@@ -34,32 +32,33 @@ static int classify_socket(int fd, int flags, enum dest_kind *kind)
 	return 0;
 }
 
-int dest_classify(int fd, enum dest_kind *kind)
+int dest_classify(int fd, struct dest *dest)
 {
 	int flags = fcntl(fd, F_GETFL);
+	struct os_look look;
 	int err;
 
+	*dest = (struct dest){.kind = DEST_PIPE};
 	if (flags < 0)
 		return errno;
 	if (!writable(flags))
 		return EBADF;
-	if (os_is_pipe(fd)) {
-		*kind = DEST_PIPE;
+	if (os_is_pipe(fd))
 		return 0;
-	}
-	err = classify_socket(fd, flags, kind);
+	err = classify_socket(fd, flags, &dest->kind);
 	if (err != ENOTSOCK)
 		return err;
-	switch (os_file_type(fd)) {
-	case S_IFREG:
-		*kind = DEST_FILE;
-		return 0;
-	case S_IFCHR:
-		*kind = DEST_DEVICE;
-		return 0;
-	default:
+	if (os_look_at(fd, &look) < 0)
+		return errno;
+	dest->device = look.device;
+	dest->appends = flags & O_APPEND;
+	if (look.type == S_IFREG)
+		dest->kind = DEST_FILE;
+	else if (look.type == S_IFCHR)
+		dest->kind = look.is_terminal ? DEST_TERMINAL : DEST_DEVICE;
+	else
 		return EINVAL;
-	}
+	return 0;
 }
 
 bool dest_is_channel(int fd)
@@ -67,20 +66,4 @@ bool dest_is_channel(int fd)
 	int flags = fcntl(fd, F_GETFL);
 
 	return flags >= 0 && (flags & O_ACCMODE) == O_WRONLY && os_is_pipe(fd);
-}
-
-void dest_close(int fd)
-{
-	struct linger linger = {0};
-
-	if (fd < 0)
-		return;
-	if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &(socklen_t){sizeof linger}) < 0 || !linger.l_onoff ||
-		linger.l_linger == 0) {
-		close(fd);
-		return;
-	}
-	tick_hurry();
-	close(fd);
-	tick_relax();
 }

@@ -12,10 +12,13 @@ int engine_init(struct engine *e, const struct engine_config *config)
 		.column_count = config->column_count,
 		.max_transfers = config->max_transfers,
 		.open_timeout_ns = (uint64_t)config->open_timeout_ms * 1000000,
+		.io_timeout_ns = (uint64_t)config->io_timeout_ms * 1000000,
 	};
 	list_init(&e->runnable);
 	list_init(&e->held);
-	if (loop_init(&e->loop) < 0)
+	residency_init(&e->residency, config->root, config->jobs.pools);
+	pipes_init(&e->pipes, config->max_pipes);
+	if (loop_init(&e->loop) < 0 || jobs_init(&e->jobs, &config->jobs) < 0)
 		return -1;
 	if (timers_init(&e->timers, config->max_transfers) < 0)
 		return -1;
@@ -25,8 +28,13 @@ int engine_init(struct engine *e, const struct engine_config *config)
 int engine_timeout_ms(const struct engine *e, int max_ms)
 {
 	uint64_t next = timers_next(&e->timers);
+	int jobs_ms = jobs_nap_ms(&e->jobs), pipes_ms = pipes_nap_ms(&e->pipes);
 	uint64_t ms;
 
+	if (jobs_ms >= 0 && jobs_ms < max_ms)
+		max_ms = jobs_ms;
+	if (pipes_ms >= 0 && pipes_ms < max_ms)
+		max_ms = pipes_ms;
 	if (!list_empty(&e->runnable) || next <= e->loop.now_ns)
 		return 0;
 	ms = (next - e->loop.now_ns) / 1000000 + 1; /* rounded up: too late by a little, not early in a spin */
@@ -41,6 +49,13 @@ static void review_holds(struct engine *e)
 		next = n->next;
 		transfer_review_hold(n);
 	}
+}
+
+void engine_prepare(struct engine *e)
+{
+	if (pipes_work(&e->pipes, e->loop.now_ns))
+		jobs_look_soon(&e->jobs);
+	jobs_work(&e->jobs, e->loop.now_ns);
 }
 
 void engine_work(struct engine *e)

@@ -3,8 +3,11 @@
 #ifndef SFD_ENGINE_H
 #define SFD_ENGINE_H
 
+#include "server/jobs.h"
 #include "server/list.h"
 #include "server/loop.h"
+#include "server/pipes.h"
+#include "server/residency.h"
 #include "server/stats.h"
 #include "server/table.h"
 #include "server/timer.h"
@@ -14,12 +17,16 @@ struct engine {
 	struct table table;
 	struct timers timers;
 	struct list runnable, held;
+	struct jobs jobs;
+	struct pipes pipes;
+	struct residency residency;
 	int root_fd; /* not owned */
 	struct stats *columns, *own;
 	unsigned column_count;
 	uint64_t first_quantum; /* what a transfer may move on arrival */
 	uint64_t max_transfers;
 	uint64_t open_timeout_ns;
+	uint64_t io_timeout_ns; /* 0: none */
 };
 
 struct engine_config {
@@ -29,6 +36,10 @@ struct engine_config {
 	unsigned slot, generation; /* this worker's */
 	unsigned max_transfers;
 	unsigned open_timeout_ms;
+	unsigned io_timeout_ms; /* 0: none */
+	unsigned max_pipes;
+	const struct os_root *root;
+	struct jobs_config jobs;
 };
 
 /* 0, or -1 and errno. */
@@ -36,6 +47,9 @@ int engine_init(struct engine *e, const struct engine_config *config);
 
 /* How long the loop may wait for events; 0 while there is work. */
 int engine_timeout_ms(const struct engine *e, int max_ms);
+
+/* What the loop does before it waits: starts jobs for which there is room now. */
+void engine_prepare(struct engine *e);
 
 /* Gives every runnable transfer one turn, ends opens that waited too long, and lets go of what a dead worker held. */
 void engine_work(struct engine *e);

@@ -1,29 +1,30 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/fdpass.h"
 
-#include "server/dest.h"
+#include "server/closer.h"
 #include "server/os/process.h"
 
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-int fdpass_send(int sock, const void *buf, size_t len, int fd)
+int fdpass_send(int sock, const void *buf, size_t len, const int *fds, unsigned nfds)
 {
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDPASS_SEND_MAX * sizeof(int))] = {0};
+	const size_t size = nfds * sizeof(int);
 	struct iovec iov = {.iov_base = (void *)buf, .iov_len = len};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
 
-	if (fd >= 0) {
+	if (nfds > 0) {
 		struct cmsghdr *c;
 
 		msg.msg_control = control;
-		msg.msg_controllen = sizeof control;
+		msg.msg_controllen = CMSG_SPACE(size);
 		c = CMSG_FIRSTHDR(&msg);
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+		c->cmsg_len = CMSG_LEN(size);
+		memcpy(CMSG_DATA(c), fds, size);
 	}
 	return sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
@@ -44,14 +45,14 @@ static void collect_fds(struct fdpass *m, struct msghdr *msg)
 			if (m->nfds < FDPASS_MAX) {
 				m->fds[m->nfds++] = fd;
 			} else {
-				dest_close(fd);
+				closer_close(fd);
 				m->fds_lost = true;
 			}
 		}
 	}
 }
 
-int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m)
+static int receive(int sock, void *buf, size_t size, int flags, struct fdpass *m)
 {
 	/* Room for as many descriptors as the kernel lets anybody send, and the sender's credentials. */
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDPASS_MAX * sizeof(int)) + CMSG_SPACE(64)];
@@ -63,7 +64,7 @@ int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m)
 		.msg_controllen = sizeof control,
 	};
 	struct os_credentials cred;
-	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | flags);
 
 	m->nfds = 0;
 	if (n < 0)
@@ -76,6 +77,16 @@ int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m)
 	if (m->has_owner)
 		m->owner = (struct owner){.uid = cred.uid, .pid = cred.pid};
 	return 0;
+}
+
+int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m)
+{
+	return receive(sock, buf, size, 0, m);
+}
+
+int fdpass_peek(int sock, void *buf, size_t size, struct fdpass *m)
+{
+	return receive(sock, buf, size, MSG_PEEK, m);
 }
 
 int fdpass_take(struct fdpass *m, unsigned i)
@@ -92,7 +103,7 @@ int fdpass_take(struct fdpass *m, unsigned i)
 void fdpass_drop(struct fdpass *m)
 {
 	for (unsigned i = 0; i < m->nfds; i++) {
-		dest_close(m->fds[i]);
+		closer_close(m->fds[i]);
 	}
 	m->nfds = 0;
 }

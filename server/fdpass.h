@@ -21,11 +21,16 @@ struct fdpass {
 	int fds[FDPASS_MAX + 1];
 };
 
-/* Sends one message with at most one descriptor (-1: none), which stays the caller's. Never blocks. 0, or -1 and errno. */
-int fdpass_send(int sock, const void *buf, size_t len, int fd);
+enum { FDPASS_SEND_MAX = 2 };
+
+/* Sends one message with up to FDPASS_SEND_MAX descriptors, which stay the caller's. Never blocks. 0, or -1 and errno. */
+int fdpass_send(int sock, const void *buf, size_t len, const int *fds, unsigned nfds);
 
 /* Receives one message. Never blocks. 0, or -1 and errno (EAGAIN: there is none); then nothing is owned. */
 int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m);
+
+/* The same, but the message stays in the socket, with its descriptors: what is owned are copies. */
+int fdpass_peek(int sock, void *buf, size_t size, struct fdpass *m);
 
 /* Hands descriptor `i` over to the caller; -1 if there is none. */
 int fdpass_take(struct fdpass *m, unsigned i);

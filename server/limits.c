@@ -2,16 +2,23 @@
 #include "server/limits.h"
 
 #include "server/log.h"
+#include "server/pipes.h"
+#include "server/pool.h"
 
 #include <limits.h>
 #include <sys/resource.h>
 
-unsigned limits_worker_transfers(uint64_t limit)
+unsigned limits_worker_transfers(uint64_t limit, unsigned others)
 {
-	if (limit < FDS_RESERVED)
+	if (limit < FDS_RESERVED + others)
 		return 0;
-	limit = (limit - FDS_RESERVED) / FDS_PER_TRANSFER;
+	limit = (limit - FDS_RESERVED - others) / FDS_PER_TRANSFER;
 	return limit > UINT_MAX ? UINT_MAX : (unsigned)limit;
+}
+
+unsigned limits_helper_fds(unsigned workers, unsigned readers)
+{
+	return POOL_KINDS * 2 * readers + 2 * pipes_share(workers, readers);
 }
 
 unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned workers)
@@ -39,13 +46,13 @@ static rlim_t raise_limit(rlim_t need)
 	return setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : rl.rlim_cur;
 }
 
-unsigned limits_apply(unsigned wanted, unsigned workers, unsigned *worker_transfers)
+unsigned limits_apply(unsigned wanted, unsigned workers, unsigned others, unsigned *worker_transfers)
 {
-	const rlim_t need = ((rlim_t)wanted + BATCH_RESERVED) * FDS_PER_TRANSFER + FDS_RESERVED;
+	const rlim_t need = ((rlim_t)wanted + BATCH_RESERVED) * FDS_PER_TRANSFER + FDS_RESERVED + others;
 	rlim_t limit = raise_limit(need);
 	unsigned allowed;
 
-	*worker_transfers = limits_worker_transfers(limit);
+	*worker_transfers = limits_worker_transfers(limit, others);
 	allowed = limits_transfers(wanted, *worker_transfers, workers);
 	if (allowed == 0)
 		log_line(LOG_LEVEL_ERROR,

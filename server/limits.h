@@ -12,8 +12,14 @@ enum {
 		64, /* a worker that has room for fewer receives nothing: a datagram may hold so many requests */
 };
 
-/* The most that a worker can have at a time with `limit` descriptors. Pure. */
-unsigned limits_worker_transfers(uint64_t limit);
+/*
+ * The most that a worker can have at a time with `limit` descriptors, of which `others` are for something else beside
+ * FDS_RESERVED. Pure.
+ */
+unsigned limits_worker_transfers(uint64_t limit, unsigned others);
+
+/* How many descriptors a worker needs for helpers: their boxes, and pipes for cold bytes. */
+unsigned limits_helper_fds(unsigned workers, unsigned readers);
 
 /* How many transfers that leaves room for: `wanted`, or what `workers` such workers can have together. Pure. */
 unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned workers);
@@ -22,6 +28,6 @@ unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned w
  * Raises RLIMIT_NOFILE to what `wanted` transfers need, so that any one worker could hold them all. Sets how many each can
  * hold, and returns how many there may be: `wanted`, or fewer with a warning in the log, or 0 with an error there.
  */
-unsigned limits_apply(unsigned wanted, unsigned workers, unsigned *worker_transfers);
+unsigned limits_apply(unsigned wanted, unsigned workers, unsigned others, unsigned *worker_transfers);
 
 #endif

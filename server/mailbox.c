@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/mailbox.h"
 
-#include "server/dest.h"
+#include "server/closer.h"
 #include "server/fdpass.h"
 #include "server/loop.h"
 
@@ -23,7 +23,7 @@ int mailbox_new(int ends[2])
 
 int mailbox_send(int box, const struct mail *m, int fd)
 {
-	return fdpass_send(box, m, sizeof *m, fd);
+	return fdpass_send(box, m, sizeof *m, &fd, fd >= 0);
 }
 
 bool mailbox_receive(int box, struct mail *m, int *fd)
@@ -53,7 +53,7 @@ static void letter_free(struct outbox *o, struct letter *l)
 	o->count[l->slot]--;
 	o->total--;
 	o->fds -= l->fd >= 0;
-	dest_close(l->fd);
+	closer_close(l->fd);
 	free(l);
 }
 
@@ -95,12 +95,12 @@ int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)
 
 	/* The usual case: an empty outbox, and room in the mailbox. */
 	if (list_empty(&o->letters[slot]) && (mailbox_send(o->boxes[slot], m, fd) == 0 || !must_wait(errno))) {
-		dest_close(fd);
+		closer_close(fd);
 		return 0;
 	}
 	l = has_room(o, slot, m, fd) ? malloc(sizeof *l) : NULL;
 	if (!l) {
-		dest_close(fd);
+		closer_close(fd);
 		return -1;
 	}
 	*l = (struct letter){.slot = slot, .fd = fd, .mail = *m};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Mail between workers. A second message (send-open, cancel) may be received by any worker; the one that got it passes it
+ * Mail to workers, from each other, from the master, and from helpers. A second message (send-open, cancel) may be received by any worker; the one that got it passes it
  * on to the one whose slot is in the id, and, for a send-open, says "closed" once it holds no copy of the destination any
  * more. Each slot has a mailbox, a socket pair that the master made, so mail outlives a worker; its successor finds no
  * transfer of that generation and closes what came.
@@ -9,6 +9,7 @@
 #define SFD_MAILBOX_H
 
 #include "server/access.h"
+#include "server/job.h"
 #include "server/list.h"
 #include "server/options.h"
 
@@ -19,7 +20,9 @@ enum mail_kind {
 	MAIL_SEND_OPEN = 1, /* with the destination */
 	MAIL_CANCEL,
 	MAIL_CLOSED, /* the sender has closed its copy of what it mailed under `seq` */
-	MAIL_POKE,   /* look around: a worker died */
+	MAIL_POKE,   /* look around: a worker or helper died */
+	MAIL_ANSWER, /* of a helper, to a job */
+	MAIL_OFFER,  /* a helper has nothing to do: its place may be taken */
 	MAIL_DETACH, /* the daemon is in the background now: leave the terminal, log to the system */
 };
 
@@ -29,6 +32,7 @@ struct mail {
 	struct owner owner; /* the client's */
 	uint64_t id;        /* the transfer's */
 	uint64_t seq;
+	struct job_answer answer; /* of an offer: the place, and in `bytes` the worker at which the offering began */
 };
 
 /* Makes a mailbox: ends[0] to read from, ends[1] to write to. 0, or -1 and errno. */

@@ -7,7 +7,9 @@
 #include "server/options.h"
 #include "server/os/files.h"
 #include "server/os/process.h"
+#include "server/os/root.h"
 #include "server/ping.h"
+#include "server/pipes.h"
 #include "server/privilege.h"
 
 #include <errno.h>
@@ -23,6 +25,8 @@
 /* Whoever waits to hear how the start went gets one int: 0, or an errno. */
 struct announcement {
 	int fd; /* -1: nobody waits, or they have heard */
+	const struct os_root *root;
+	const char *root_path;
 	bool detach;
 	bool sync_parent;
 };
@@ -41,10 +45,30 @@ static void announce(struct announcement *a, int status)
 	a->fd = -1;
 }
 
+/* Which way files go depends on what the kernel and the root's file system can do: the operator is told. */
+static void log_root(const struct os_root *root, const char *path)
+{
+	const char *reads = "what cachestat(2) proves to be in memory, and little else,";
+
+	if (root->resident)
+		reads = "all of it";
+	else if (!root->tells_heat)
+		reads = "small files that are in memory";
+	if (root->local && root->opens_cached)
+		log_line(LOG_LEVEL_INFO,
+			"root %s: %s%s; workers open what is in memory, and send %s themselves; helpers do the rest",
+			path, root->fs, root->detached ? ", cloned without access times" : "", reads);
+	else
+		log_line(LOG_LEVEL_INFO, "root %s: %s; helpers open and read every file%s", path, root->fs,
+			root->local ? ""
+				    : "; content on a local file system, or bind-mounted from one, is served faster");
+}
+
 static void on_ready(void *arg)
 {
 	struct announcement *a = arg;
 
+	log_root(a->root, a->root_path);
 	log_line(LOG_LEVEL_INFO, "ready");
 	if (a->detach) {
 		dup2(STDOUT_FILENO, STDERR_FILENO);
@@ -128,6 +152,27 @@ static int open_root(const char *path)
 	return fd;
 }
 
+/* As root, reading is done through a clone of the root's mounts that keeps no access times. */
+static int prepare_root(int root_fd, const char *path, struct os_root *root)
+{
+	int clone = geteuid() == 0 ? os_root_detach(root_fd) : -1;
+
+	if (geteuid() == 0 && clone < 0)
+		log_line(LOG_LEVEL_WARNING, "cannot clone the root directory's mounts (%s): access times are kept",
+			strerror(errno));
+	if (clone >= 0) {
+		close(root_fd);
+		root_fd = clone;
+	}
+	if (os_root_look(root_fd, root) < 0) {
+		log_line(LOG_LEVEL_ERROR, "cannot look at the root directory %s: %s", path, strerror(errno));
+		close(root_fd);
+		return -1;
+	}
+	root->detached = clone >= 0;
+	return root_fd;
+}
+
 static unsigned worker_count(const struct options *o)
 {
 	long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -158,6 +203,7 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 	};
 	struct identity identity;
 	struct listener listener;
+	struct os_root root;
 	char error[512];
 	int err;
 
@@ -166,12 +212,18 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 		return fail(a, EINVAL, EX_CONFIG);
 	}
 	config.identity = &identity;
-	config.max_transfers = limits_apply(o->max_transfers, config.workers, &config.worker_transfers);
+	config.max_pipes = pipes_share(config.workers, o->readers);
+	config.max_transfers = limits_apply(o->max_transfers, config.workers,
+		limits_helper_fds(config.workers, o->readers), &config.worker_transfers);
 	if (config.max_transfers == 0)
 		return fail(a, EMFILE, EX_CONFIG);
 	config.root_fd = open_root(o->root);
+	if (config.root_fd >= 0)
+		config.root_fd = prepare_root(config.root_fd, o->root, &root);
 	if (config.root_fd < 0)
 		return fail(a, errno, EX_CONFIG);
+	config.root = a->root = &root;
+	a->root_path = o->root;
 	err = listener_open(&listener, o->socket_dir, o->name, &identity, error, sizeof error);
 	if (err != 0) {
 		log_line(LOG_LEVEL_ERROR, "%s", error);

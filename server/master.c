@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/master.h"
 
+#include "server/helpers.h"
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/mailbox.h"
@@ -16,8 +17,9 @@
 #include <unistd.h>
 
 enum {
-	STOP_TIMEOUT_MS = 5000, /* workers that have not gone by then are killed */
-	KILL_TIMEOUT_MS = 2000, /* and those that even so do not go are stuck in the kernel */
+	STOP_TIMEOUT_MS = 5000,   /* workers that have not gone by then are killed */
+	KILL_TIMEOUT_MS = 2000,   /* and those that even so do not go are stuck in the kernel */
+	HELPERS_TIMEOUT_MS = 200, /* for helpers, who have nothing to finish; some may be stuck */
 	START_TIMEOUT_MS = 9000,
 };
 
@@ -36,6 +38,8 @@ struct master {
 	int mail_read[WORKERS_MAX];
 	int mail_write[WORKERS_MAX];
 	struct child children[WORKERS_MAX];
+	struct pools *pools;
+	struct helpers helpers;
 	uint64_t restarts;
 };
 
@@ -85,12 +89,19 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 		.max_transfers = config->max_transfers,
 		.worker_transfers = config->worker_transfers,
 		.open_timeout_ms = config->options->open_timeout_ms,
+		.io_timeout_ms = config->options->io_timeout_ms,
+		.readers = config->options->readers,
+		.max_pipes = config->max_pipes,
 		.request_sock = config->listener->sock,
 		.root_fd = config->root_fd,
 		.life_fd = m->life[0],
 		.ready_fd = ready_fd,
 		.mail_fd = m->mail_read[slot],
 		.mailboxes = m->mail_write,
+		.master_fd = m->helpers.wanted[1],
+		.boxes = m->helpers.boxes,
+		.pools = m->pools,
+		.root = config->root,
 		.stats = m->stats,
 		.access = {.starter = config->starter, .serving = config->identity->uid},
 		.identity = *config->identity,
@@ -169,6 +180,7 @@ static void note_death(struct master *m, unsigned slot, int status)
 	/* The others learn that its copies are closed, and one of them takes the wakeup that may have died with it. */
 	atomic_store_explicit(&m->stats[slot].generation, child->generation + 1, memory_order_release);
 	child->generation++;
+	helpers_worker_died(&m->helpers, slot);
 	mail_all(m, MAIL_POKE);
 }
 
@@ -182,6 +194,8 @@ static int reap(struct master *m, int *status)
 			if (m->children[i].pid == pid)
 				return (int)i;
 		}
+		if (helpers_reaped(&m->helpers, pid, *status))
+			mail_all(m, MAIL_POKE); /* its job is to be given to another */
 	}
 	return -1;
 }
@@ -203,6 +217,14 @@ static void signal_children(const struct master *m, int signo)
 	}
 }
 
+static void log_counters(const struct master *m)
+{
+	struct stats_master own = {.restarts = m->restarts};
+
+	helpers_stats(&m->helpers, &own);
+	stats_log(m->stats, m->config->workers, &own);
+}
+
 /* True if it says to stop. */
 static bool handle_signals(struct master *m)
 {
@@ -212,7 +234,7 @@ static bool handle_signals(struct master *m)
 
 	for (ssize_t i = 0; i < n; i++) {
 		if (bytes[i] == SIGUSR1)
-			stats_log(m->stats, m->config->workers, m->restarts);
+			log_counters(m);
 		else if (bytes[i] == SIGTERM || bytes[i] == SIGINT)
 			stop = true;
 	}
@@ -285,10 +307,31 @@ static int start_workers(struct master *m)
 	return err;
 }
 
+static int prepare_helpers(struct master *m)
+{
+	const struct master_config *config = m->config;
+	const struct helpers_config helpers = {
+		.pools = m->pools,
+		.mailboxes = m->mail_write,
+		.workers = config->workers,
+		.root_fd = config->root_fd,
+		.life_fd = m->life[0],
+		.io_timeout_ms = config->options->io_timeout_ms,
+		.root = config->root,
+		.identity = config->identity,
+	};
+
+	return helpers_init(&m->helpers, &helpers);
+}
+
 static int prepare(struct master *m)
 {
+	const struct options *o = m->config->options;
+
 	m->stats = stats_new(m->config->workers);
-	if (!m->stats || set_signals() < 0 || pipe2(m->life, O_CLOEXEC) < 0 || make_mailboxes(m) < 0) {
+	m->pools = pools_new(o->readers, o->readers_per_device);
+	if (!m->stats || !m->pools || set_signals() < 0 || pipe2(m->life, O_CLOEXEC) < 0 || make_mailboxes(m) < 0 ||
+		prepare_helpers(m) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(errno));
 		return errno;
 	}
@@ -316,34 +359,40 @@ static bool replace_due(struct master *m, uint64_t now, uint64_t *next)
 
 static void supervise(struct master *m)
 {
-	struct pollfd p[2] = {
+	struct pollfd p[3] = {
 		{.fd = signal_pipe[0], .events = POLLIN},
 		{.fd = m->config->parent_fd, .events = POLLIN}, /* -1 is passed over by poll(2) */
+		{.fd = m->helpers.wanted[0], .events = POLLIN},
 	};
 
 	for (;;) {
 		uint64_t now = clock_now_ns(), next = 0;
-		int status, slot, timeout = -1;
+		int status, slot, timeout, soon;
 
 		while ((slot = reap(m, &status)) >= 0)
 			note_death(m, (unsigned)slot, status);
-		if (replace_due(m, now, &next))
-			timeout = next > now ? (int)((next - now) / 1000000) + 1 : 0;
-		if (poll(p, 2, timeout) <= 0)
+		timeout = helpers_work(&m->helpers, now);
+		if (replace_due(m, now, &next)) {
+			soon = next > now ? (int)((next - now) / 1000000) + 1 : 0;
+			timeout = timeout < 0 || soon < timeout ? soon : timeout;
+		}
+		if (poll(p, 3, timeout) <= 0)
 			continue;
+		if (p[2].revents != 0)
+			helpers_heed(&m->helpers);
 		if (p[1].revents != 0) {
 			log_line(LOG_LEVEL_INFO, "the process that started this daemon has ended");
 			return;
 		}
-		if (handle_signals(m))
+		if (p[0].revents != 0 && handle_signals(m))
 			return;
 	}
 }
 
 /* ---- Stop */
 
-/* Waits until no worker is left, for so long; SIGCHLD ends each wait. */
-static void await_gone(struct master *m, unsigned timeout_ms)
+/* Waits until no worker is left, and no helper if they count, for so long; SIGCHLD ends each wait. */
+static void await_gone(struct master *m, unsigned timeout_ms, bool helpers_count)
 {
 	uint64_t deadline = clock_now_ns() + (uint64_t)timeout_ms * 1000000;
 	struct pollfd p = {.fd = signal_pipe[0], .events = POLLIN};
@@ -354,24 +403,26 @@ static void await_gone(struct master *m, unsigned timeout_ms)
 
 		while ((slot = reap(m, &status)) >= 0)
 			m->children[slot].pid = 0;
-		if (count_children(m) == 0 || now >= deadline)
+		if (count_children(m) + (helpers_count ? m->helpers.count : 0) == 0 || now >= deadline)
 			return;
 		if (poll(&p, 1, (int)((deadline - now) / 1000000) + 1) > 0)
 			handle_signals(m);
 	}
 }
 
-static void stop_workers(struct master *m)
+static void stop_all(struct master *m)
 {
 	signal_children(m, SIGTERM);
-	await_gone(m, STOP_TIMEOUT_MS);
-	if (count_children(m) == 0)
-		return;
-	signal_children(m, SIGKILL);
-	await_gone(m, KILL_TIMEOUT_MS);
-	if (count_children(m) > 0)
-		log_line(LOG_LEVEL_WARNING, "%u workers are stuck in the kernel and end when it lets them go",
-			count_children(m));
+	await_gone(m, STOP_TIMEOUT_MS, false);
+	if (count_children(m) > 0) {
+		signal_children(m, SIGKILL);
+		await_gone(m, KILL_TIMEOUT_MS, false);
+	}
+	helpers_kill(&m->helpers);
+	await_gone(m, HELPERS_TIMEOUT_MS, true);
+	if (count_children(m) + m->helpers.count > 0)
+		log_line(LOG_LEVEL_WARNING, "%u processes are stuck in the kernel and end when it lets them go",
+			count_children(m) + m->helpers.count);
 }
 
 int master_run(const struct master_config *config)
@@ -386,8 +437,8 @@ int master_run(const struct master_config *config)
 			mail_all(&m, MAIL_DETACH);
 		config->ready(config->ready_arg);
 		supervise(&m);
-		stats_log(m.stats, config->workers, m.restarts);
+		log_counters(&m);
 	}
-	stop_workers(&m);
+	stop_all(&m);
 	return err;
 }

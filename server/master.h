@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The master: starts workers, replaces them, stops them. It reads no request, opens no file and has no client's descriptor. */
+/* The master: starts workers and helpers, replaces them, stops them. It reads no request, opens no file and has no client's descriptor. */
 #ifndef SFD_MASTER_H
 #define SFD_MASTER_H
 
 #include "server/listen.h"
 #include "server/options.h"
+#include "server/os/root.h"
 #include "server/privilege.h"
 
 struct master_config {
@@ -13,10 +14,12 @@ struct master_config {
 	const struct identity *identity;
 	uid_t starter;
 	int root_fd;
+	const struct os_root *root;
 	int parent_fd; /* readable when the process to keep in step with has ended; -1: none */
 	unsigned workers;
 	unsigned max_transfers;    /* of all workers together */
 	unsigned worker_transfers; /* of each */
+	unsigned max_pipes;        /* of each, for cold bytes */
 	bool detach;               /* once ready, workers leave standard error for the system log */
 	void (*ready)(void *arg);  /* called once, when all workers serve */
 	void *ready_arg;

@@ -23,21 +23,9 @@ static unsigned char buffer[COPY_SIZE];
 /* Moves up to `n` bytes and advances m->offset: the bytes moved, 0 at the file's end, -1 and errno. */
 typedef ssize_t way_fn(struct move *m, size_t n);
 
-static ssize_t by_sendfile(struct move *m, size_t n)
+/* One that took less than it was given is looked at again, and gets copies from now on if it would wait. */
+static ssize_t check_stream(struct move *m, size_t n, ssize_t moved)
 {
-	return os_sendfile(m->dest, m->file, &m->offset, n);
-}
-
-/*
- * The socket was non-blocking when it came, and is perhaps no longer: see tick.h. One that took less than it was given is
- * looked at again, and gets copies from now on if it would wait.
- */
-static ssize_t by_sendfile_to_stream(struct move *m, size_t n)
-{
-	ssize_t moved;
-
-	tick_guard();
-	moved = os_sendfile(m->dest, m->file, &m->offset, n);
 	if (moved == (ssize_t)n)
 		return moved;
 	if (moved < 0 && errno != EINTR && errno != EAGAIN)
@@ -49,88 +37,95 @@ static ssize_t by_sendfile_to_stream(struct move *m, size_t n)
 	return moved;
 }
 
+/* The socket was non-blocking when it came, and is perhaps no longer: see tick.h. */
+static ssize_t by_sendfile(struct move *m, size_t n)
+{
+	tick_guard();
+	return check_stream(m, n, os_sendfile(m->dest, m->file, &m->offset, n));
+}
+
 static ssize_t by_splice(struct move *m, size_t n)
 {
 	return os_splice_to_pipe(m->dest, m->file, &m->offset, n);
-}
-
-static ssize_t advance(struct move *m, ssize_t n)
-{
-	if (n > 0)
-		m->offset += n;
-	return n;
-}
-
-static ssize_t fetch(const struct move *m, size_t n, size_t max)
-{
-	return pread(m->file, buffer, n < max ? n : max, m->offset);
-}
-
-/* What the destination does not take is read again in the next turn: from memory, and only a copy is lost. */
-static ssize_t by_send(struct move *m, size_t n)
-{
-	ssize_t got = fetch(m, n, COPY_SIZE);
-
-	if (got <= 0)
-		return got;
-	return advance(m, send(m->dest, buffer, (size_t)got, MSG_DONTWAIT | MSG_NOSIGNAL));
-}
-
-static ssize_t by_write_pipe(struct move *m, size_t n)
-{
-	ssize_t got = fetch(m, n, PIPE_BUF);
-
-	if (got <= 0)
-		return got;
-	return advance(m, os_write_pipe(m->dest, buffer, (size_t)got));
-}
-
-static ssize_t by_write(struct move *m, size_t n)
-{
-	ssize_t got = fetch(m, n, COPY_SIZE);
-
-	if (got <= 0)
-		return got;
-	return advance(m, write(m->dest, buffer, (size_t)got));
 }
 
 /*
  * A terminal may take less than it is given and then wait for its reader, whatever it said of its room, and no flag of
  * write(2) prevents that. The tick does; bytes taken until then count.
  */
-static ssize_t by_timed_write(struct move *m, size_t n)
+static ssize_t put_timed(int fd, const void *buf, size_t n)
 {
-	struct pollfd p = {.fd = m->dest, .events = POLLOUT};
-	ssize_t got, put;
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	ssize_t put;
 
 	if (poll(&p, 1, 0) <= 0) {
 		errno = EAGAIN;
 		return -1;
 	}
-	got = fetch(m, n, DEVICE_SIZE);
-	if (got <= 0)
-		return got;
 	tick_hurry();
-	put = write(m->dest, buffer, (size_t)got);
+	put = write(fd, buf, n < DEVICE_SIZE ? n : DEVICE_SIZE);
 	if (put < 0 && errno == EINTR)
 		errno = EAGAIN;
 	tick_relax();
-	return advance(m, put);
+	return put;
 }
 
-enum { WAYS_MAX = 2 };
+ssize_t move_put(struct move *m, const void *buf, size_t n)
+{
+	switch (m->kind) {
+	case DEST_PIPE:
+		return os_write_pipe(m->dest, buf, n);
+	case DEST_STREAM:
+	case DEST_STREAM_BLOCKING:
+		return send(m->dest, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	case DEST_TERMINAL:
+		return put_timed(m->dest, buf, n);
+	default:
+		errno = EINVAL;
+		return -1;
+	}
+}
 
-/* Best first. Each kind's last way is one that the kind never refuses. */
-static way_fn *const ways[DEST_KINDS][WAYS_MAX] = {
-	[DEST_PIPE] = {by_splice, by_write_pipe},
-	[DEST_STREAM] = {by_sendfile_to_stream, by_send},
-	[DEST_STREAM_BLOCKING] = {by_send},
-	[DEST_FILE] = {by_sendfile, by_write},
-	[DEST_DEVICE] = {by_timed_write},
+enum { FETCH_WAITS = -2 };
+
+/* What the destination does not take is fetched again in the next turn: from memory, and only a copy is lost. */
+static ssize_t by_copy(struct move *m, size_t n)
+{
+	ssize_t got, put;
+
+	if (n > COPY_SIZE)
+		n = COPY_SIZE;
+	got = m->peeks ? os_read_cached(m->file, buffer, n, m->offset) : pread(m->file, buffer, n, m->offset);
+	if (got < 0 && errno == EAGAIN)
+		return FETCH_WAITS;
+	if (got <= 0)
+		return got;
+	put = move_put(m, buffer, (size_t)got);
+	if (put > 0)
+		m->offset += put;
+	return put;
+}
+
+ssize_t move_from_pipe(struct move *m, int pipe, size_t n)
+{
+	if (m->kind != DEST_STREAM)
+		return os_splice_from_pipe(m->dest, pipe, n);
+	tick_guard();
+	return check_stream(m, n, os_splice_from_pipe(m->dest, pipe, n));
+}
+
+/* Tried first; what it refuses, or a kind that has none, is copied. */
+static way_fn *const ways[DEST_KINDS] = {
+	[DEST_PIPE] = by_splice,
+	[DEST_STREAM] = by_sendfile,
 };
 
-/* Errors that say "not this way", not "not at all". */
-static bool is_refusal(int err)
+static way_fn *way_of(const struct move *m)
+{
+	return m->copies || !ways[m->kind] ? by_copy : ways[m->kind];
+}
+
+bool move_is_refusal(int err)
 {
 	return err == EINVAL || err == ENOSYS || err == EOPNOTSUPP || err == EXDEV || err == EBADF || err == EPERM ||
 	       err == ETXTBSY;
@@ -142,23 +137,14 @@ static bool is_refusal(int err)
  */
 static bool took_less(const struct move *m, size_t asked, ssize_t moved)
 {
-	return !m->until_refused && (size_t)moved < asked && (m->kind == DEST_PIPE || m->kind == DEST_STREAM) &&
-	       m->way == 0;
-}
-
-static bool next_way(struct move *m)
-{
-	if (m->way + 1 >= WAYS_MAX || !ways[m->kind][m->way + 1])
-		return false;
-	m->way++;
-	return true;
+	return !m->until_refused && (size_t)moved < asked && way_of(m) != by_copy;
 }
 
 enum move_result move_run(struct move *m, uint64_t budget, uint64_t *fallbacks)
 {
 	while (m->left > 0 && budget > 0) {
 		size_t n = m->left < budget ? m->left : budget;
-		ssize_t moved = ways[m->kind][m->way](m, n);
+		ssize_t moved = way_of(m)(m, n);
 
 		if (moved > 0) {
 			m->left -= (uint64_t)moved;
@@ -169,9 +155,12 @@ enum move_result move_run(struct move *m, uint64_t budget, uint64_t *fallbacks)
 			}
 		} else if (moved == 0) {
 			return MOVE_SHORT;
+		} else if (moved == FETCH_WAITS) {
+			return MOVE_COLD;
 		} else if (errno == EAGAIN) {
 			return MOVE_BLOCKED;
-		} else if (is_refusal(errno) && next_way(m)) {
+		} else if (move_is_refusal(errno) && way_of(m) != by_copy) {
+			m->copies = true;
 			++*fallbacks;
 		} else if (errno != EINTR) {
 			return MOVE_FAILED;

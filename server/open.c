@@ -1,37 +1,52 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/open.h"
 
-#include "lib/wire.h"
 #include "server/os/files.h"
 
 #include <errno.h>
-#include <string.h>
 #include <unistd.h>
 
-int open_file(struct opened *out, int root_fd, const char *path, uint32_t path_len, int64_t offset, uint64_t length)
+/* What is no regular file is EINVAL: a socket, a device without a driver (ENXIO), a device where none may be opened. */
+static int explain(int root_fd, const char *path, bool cached, int err)
 {
-	char name[WIRE_PATH_MAX + 1];
-	uint64_t rest;
+	mode_t type;
 
-	memcpy(name, path, path_len);
-	name[path_len] = '\0';
-	out->fd = os_open_beneath(root_fd, name);
-	if (out->fd < 0)
-		return errno == ENXIO ? EINVAL : errno; /* ENXIO: a socket, or a device without a driver */
-	if (fstat(out->fd, &out->st) < 0) {
-		int err = errno;
-
-		close(out->fd);
-		return err;
-	}
-	if (!S_ISREG(out->st.st_mode)) {
-		close(out->fd);
+	if (err == ENXIO)
 		return EINVAL;
+	if (err != EACCES)
+		return err;
+	type = os_type_beneath(root_fd, path, cached);
+	return type == S_IFCHR || type == S_IFBLK ? EINVAL : EACCES;
+}
+
+static int look_at(struct opened *file)
+{
+	if (fstat(file->fd, &file->st) < 0)
+		return errno;
+	return S_ISREG(file->st.st_mode) ? 0 : EINVAL;
+}
+
+int open_file(struct opened *out, int root_fd, const char *path, bool cached)
+{
+	int err;
+
+	out->fd = cached ? os_open_cached(root_fd, path) : os_open_beneath(root_fd, path);
+	if (out->fd < 0)
+		return explain(root_fd, path, cached, errno);
+	err = look_at(out);
+	if (err != 0) {
+		close(out->fd);
+		out->fd = -1;
 	}
-	rest = offset < out->st.st_size ? (uint64_t)(out->st.st_size - offset) : 0;
-	out->offset = offset;
-	out->size = length == 0 || length > rest ? rest : length;
-	return 0;
+	return err;
+}
+
+void open_range(struct opened *file, int64_t offset, uint64_t length)
+{
+	uint64_t rest = offset < file->st.st_size ? (uint64_t)(file->st.st_size - offset) : 0;
+
+	file->offset = offset;
+	file->size = length == 0 || length > rest ? rest : length;
 }
 
 void open_describe(const struct opened *file, struct sfd_file_info *info)

@@ -15,6 +15,9 @@ enum {
 	OPT_HELP,
 	OPT_VERSION,
 	OPT_READY_FD,
+	OPT_READERS,
+	OPT_READERS_PER_DEVICE,
+	OPT_IO_TIMEOUT,
 };
 
 const char options_help[] =
@@ -32,6 +35,10 @@ const char options_help[] =
 	"  -u, --user USER           started as root: the user that serves (sendfiled, else nobody)\n"
 	"  -g, --group GROUP         started as root: the group that serves (the user's own)\n"
 	"      --workers N           worker processes (the number of online CPUs)\n"
+	"      --readers N           the most processes that wait for disks, of each kind: to open,\n"
+	"                            to read, to write (16)\n"
+	"      --readers-per-device N  how many of them one device may take (4)\n"
+	"      --io-timeout MS       how long a disk may take before a request ends; 0: for ever (60000)\n"
 	"  -d, --daemonize           go to the background once ready; log to the system log\n"
 	"  -p, --sync-parent         leave when the process that started this one ends\n"
 	"      --ready-fd FD         write an int to this descriptor once: 0 when ready, else an errno\n"
@@ -51,6 +58,9 @@ static const struct option long_options[] = {
 	{"daemonize", no_argument, NULL, 'd'},
 	{"sync-parent", no_argument, NULL, 'p'},
 	{"workers", required_argument, NULL, OPT_WORKERS},
+	{"readers", required_argument, NULL, OPT_READERS},
+	{"readers-per-device", required_argument, NULL, OPT_READERS_PER_DEVICE},
+	{"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
 	{"ping", no_argument, NULL, OPT_PING},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -105,6 +115,12 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 		return 0;
 	case OPT_WORKERS:
 		return take_number(&o->workers, "--workers", arg, 1, WORKERS_MAX, c);
+	case OPT_READERS:
+		return take_number(&o->readers, "--readers", arg, 1, READERS_MAX, c);
+	case OPT_READERS_PER_DEVICE:
+		return take_number(&o->readers_per_device, "--readers-per-device", arg, 1, READERS_MAX, c);
+	case OPT_IO_TIMEOUT:
+		return take_number(&o->io_timeout_ms, "--io-timeout", arg, 0, INT_MAX, c);
 	case OPT_PING:
 		o->action = ACTION_PING;
 		return 0;
@@ -151,6 +167,9 @@ int options_parse(struct options *o, int argc, char *argv[], char *error, size_t
 	*o = (struct options){
 		.max_transfers = TRANSFERS_DEFAULT,
 		.open_timeout_ms = OPEN_TIMEOUT_DEFAULT_MS,
+		.readers = READERS_DEFAULT,
+		.readers_per_device = READERS_PER_DEVICE_DEFAULT,
+		.io_timeout_ms = IO_TIMEOUT_DEFAULT_MS,
 		.ready_fd = -1,
 	};
 	optind = 0; /* glibc: start over, also when called again */

@@ -11,6 +11,10 @@ enum {
 	TRANSFERS_MAX = 1000000,
 	TRANSFERS_DEFAULT = 10000,
 	OPEN_TIMEOUT_DEFAULT_MS = 30000,
+	READERS_MAX = 64,
+	READERS_DEFAULT = 16,
+	READERS_PER_DEVICE_DEFAULT = 4,
+	IO_TIMEOUT_DEFAULT_MS = 60000,
 };
 
 enum action {
@@ -30,7 +34,10 @@ struct options {
 	const char *group;
 	unsigned max_transfers;
 	unsigned open_timeout_ms;
-	unsigned workers; /* 0: one for each online CPU */
+	unsigned readers; /* of each kind: those that open, read, write */
+	unsigned readers_per_device;
+	unsigned io_timeout_ms; /* 0: none */
+	unsigned workers;       /* 0: one for each online CPU */
 	bool daemonize;
 	bool sync_parent;
 	int ready_fd; /* -1: nobody waits to hear how the start went */

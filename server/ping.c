@@ -43,7 +43,7 @@ static int send_ping(int sock, int channel, uint64_t deadline_ns)
 
 	wire_put_header(buf, &h, sizeof buf);
 	wire_put_request(buf + WIRE_HEADER_SIZE, &r);
-	while (fdpass_send(sock, buf, sizeof buf, channel) < 0) {
+	while (fdpass_send(sock, buf, sizeof buf, &channel, 1) < 0) {
 		int err = errno;
 
 		if (err == EAGAIN) /* its queue is full: that alone does not say that it is dead */

@@ -6,10 +6,17 @@
 #ifndef SFD_STATS_H
 #define SFD_STATS_H
 
+#include "server/job.h"
+#include "server/pool.h"
+
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { STATS_CODES = 64 };
+enum {
+	STATS_CODES = 64,
+	STATS_DEVICES = 16,
+	STATS_LATENCIES = 7, /* up to 0.1, 1, 10, 100, 1,000 and 10,000 ms, and above */
+};
 
 typedef _Atomic uint64_t counter;
 
@@ -18,16 +25,28 @@ struct stats_code {
 	counter count;
 };
 
+/* Jobs for one device, by how long they took. */
+struct stats_device {
+	_Atomic uint64_t device; /* 0: this place is free; the last place counts all that found none */
+	counter latencies[STATS_LATENCIES];
+};
+
 /* One worker's counters. */
 struct stats {
-	_Alignas(64) counter active;             /* transfers now: what --max-transfers bounds */
-	_Atomic unsigned generation;             /* which of the slot's workers this is; the master's to write */
-	counter refusals;                        /* channels kept only because a refusal could not be written yet */
-	counter idle_ns;                         /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
-	counter requests;                        /* received, refused ones included */
-	counter bytes;                           /* of files, delivered */
-	counter fallbacks;                       /* a way to move bytes was refused and the next one tried */
-	counter forwarded;                       /* messages passed on to the worker that they were for */
+	_Alignas(64) counter active; /* transfers now: what --max-transfers bounds */
+	_Atomic unsigned generation; /* which of the slot's workers this is; the master's to write */
+	counter refusals;            /* channels kept only because a refusal could not be written yet */
+	counter idle_ns;             /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
+	counter requests;            /* received, refused ones included */
+	counter bytes;               /* of files, delivered */
+	counter fallbacks;           /* a way to move bytes was refused and the next one tried */
+	counter forwarded;           /* messages passed on to the worker that they were for */
+	counter hot_turns;           /* bytes moved by the worker itself, */
+	counter cold_turns;          /* and chunks asked of a reader */
+	counter opens[OPEN_REASONS]; /* files opened by a helper, and why */
+	counter jobs[POOL_KINDS];    /* given to helpers */
+	counter jobs_lost;           /* whose helper died */
+	struct stats_device devices[STATS_DEVICES];
 	struct stats_code outcomes[STATS_CODES]; /* by status code; the last one counts all that found no place */
 };
 
@@ -52,10 +71,21 @@ struct stats *stats_new(unsigned n);
 
 void stats_outcome(struct stats *own, int code);
 
+/* A job was answered. */
+void stats_job(struct stats *own, uint64_t device, uint64_t took_ns);
+
 /* The transfers of all workers. */
 uint64_t stats_active(struct stats *columns, unsigned n);
 
-/* Logs the sums in one line, with what the master counted. */
-void stats_log(struct stats *columns, unsigned n, uint64_t restarts);
+/* What the master counts itself. */
+struct stats_master {
+	uint64_t restarts; /* of workers */
+	uint64_t helper_deaths;
+	uint64_t stuck_ever;
+	unsigned stuck[POOL_KINDS]; /* now */
+};
+
+/* Logs the sums, in one line, and one for each device that helpers worked for. */
+void stats_log(struct stats *columns, unsigned n, const struct stats_master *master);
 
 #endif

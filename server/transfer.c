@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "server/transfer.h"
-
-#include "server/mover.h"
-#include "server/open.h"
+#include "server/closer.h"
+#include "server/park.h"
+#include "server/transfer_state.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,44 +15,9 @@ enum {
 	PROGRESS_NS = 100 * 1000 * 1000,
 };
 
-enum transfer_state {
-	TRANSFER_OPENED,
-	TRANSFER_RUNNABLE,
-	TRANSFER_BLOCKED,
-	TRANSFER_HELD,
-};
-
-struct transfer {
-	struct table_entry entry; /* entry.id: the transaction id */
-	struct list run;          /* in engine.runnable or engine.held */
-	struct list on_channel;
-	struct source dest; /* dest.fd: owned, unless it is the channel's (a read); -1: none yet */
-	struct timer timer;
-	struct engine *engine;
-	struct channel *channel; /* one reference */
-	struct owner owner;
-	struct move move; /* move.file: owned */
-	struct hold hold;
-	enum transfer_state state;
-	bool is_read;
-	bool saw_error; /* an event told of one, which may be no obstacle and last (a TCP socket's error queue) */
-	bool is_held;
-	int outcome; /* once HELD */
-	uint64_t tag;
-	uint64_t size;
-	uint64_t reported;       /* bytes that frames have told of */
-	uint64_t progress_at;    /* the next progress frame is due at so many bytes, */
-	uint64_t progress_at_ns; /* or then */
-};
-
 static struct transfer *from_entry(struct table_entry *e)
 {
 	return e ? container_of(e, struct transfer, entry) : NULL;
-}
-
-static uint64_t delivered(const struct transfer *t)
-{
-	return t->size - t->move.left;
 }
 
 /* ---- Frames */
@@ -73,25 +37,25 @@ static struct sfd_xfer_stat stat_frame(const struct transfer *t, int stat)
 	return (struct sfd_xfer_stat){
 		.cmd = SFD_XFER_STAT,
 		.stat = stat,
-		.size = delivered(t) - t->reported,
-		.total = delivered(t),
-		.written = delivered(t),
+		.size = transfer_delivered(t) - t->reported,
+		.total = transfer_delivered(t),
+		.written = transfer_delivered(t),
 		.tag = t->tag,
 	};
 }
 
 static void report_progress(struct transfer *t)
 {
-	uint64_t now_ns = t->engine->loop.now_ns;
+	uint64_t now_ns = t->engine->loop.now_ns, delivered = transfer_delivered(t);
 	struct sfd_xfer_stat frame;
 
-	if (t->is_read || delivered(t) == t->reported)
+	if (t->is_read || delivered == t->reported)
 		return;
-	if (delivered(t) < t->progress_at && now_ns < t->progress_at_ns)
+	if (delivered < t->progress_at && now_ns < t->progress_at_ns)
 		return;
 	frame = stat_frame(t, SFD_STAT_OK);
 	if (channel_progress(t->channel, &frame))
-		t->reported = delivered(t);
+		t->reported = delivered;
 	t->progress_at = UINT64_MAX; /* only time counts after the first */
 	t->progress_at_ns = now_ns + PROGRESS_NS;
 }
@@ -101,7 +65,7 @@ static void report_end(struct transfer *t, int outcome)
 	struct sfd_xfer_stat frame;
 
 	stats_outcome(t->engine->own, outcome);
-	counter_add(&t->engine->own->bytes, delivered(t));
+	counter_add(&t->engine->own->bytes, transfer_delivered(t));
 	if (t->is_read)
 		return; /* the pipe holds nothing but the file; its end is the end */
 	frame = stat_frame(t, outcome);
@@ -111,24 +75,31 @@ static void report_end(struct transfer *t, int outcome)
 
 /* ---- The end */
 
-static void close_dest(int *fd)
+static void let_go_of_dest(struct transfer *t)
 {
-	dest_close(*fd);
-	*fd = -1;
+	loop_unwatch(&t->engine->loop, &t->dest);
+	if (t->is_read || t->dest.fd < 0)
+		return;
+	if (t->move.kind == DEST_PIPE || t->dest_parked)
+		close(t->dest.fd);
+	else
+		closer_close(t->dest.fd);
+	t->dest.fd = -1;
 }
 
 static void let_go_of_files(struct transfer *t)
 {
-	loop_unwatch(&t->engine->loop, &t->dest);
-	if (!t->is_read && t->dest.fd >= 0 && t->move.kind == DEST_PIPE) {
-		close(t->dest.fd); /* what dest_close() looks for is a socket's */
-		t->dest.fd = -1;
-	} else if (!t->is_read) {
-		close_dest(&t->dest.fd);
-	}
-	if (t->move.file >= 0)
-		close(t->move.file);
-	t->move.file = -1;
+	cold_free(t->cold);
+	t->cold = NULL;
+	opening_free(t);
+	let_go_of_dest(t);
+	if (t->file.fd >= 0 && t->file.parked)
+		close(t->file.fd);
+	else if (t->file.fd >= 0 && t->file.local)
+		closer_close_file(t->file.fd);
+	else
+		closer_close(t->file.fd);
+	t->file.fd = -1;
 }
 
 static void transfer_free(struct transfer *t)
@@ -145,8 +116,14 @@ static void transfer_free(struct transfer *t)
 	free(t);
 }
 
-/* Whatever happens to a transfer, it ends here. Its descriptors are closed before the last frame can be read. */
-static void finish(struct transfer *t, int outcome)
+void transfer_refuse(struct transfer *t, int err)
+{
+	let_go_of_files(t);
+	channel_refuse(t->channel, t->tag, err);
+	transfer_free(t);
+}
+
+static void end(struct transfer *t, int outcome)
 {
 	let_go_of_files(t);
 	timers_clear(&t->engine->timers, &t->timer);
@@ -161,11 +138,62 @@ static void finish(struct transfer *t, int outcome)
 	transfer_free(t);
 }
 
+/*
+ * While a helper writes to the destination, nobody can say how much has been delivered, or that nothing more comes. So the
+ * end waits for it; but not for longer than its deadline, and not if nobody listens.
+ */
+void transfer_finish(struct transfer *t, int outcome)
+{
+	if (t->state == TRANSFER_OPENING) {
+		transfer_refuse(t, outcome);
+	} else if (t->cold && t->cold->writing && !t->channel->gone && outcome != ETIMEDOUT) {
+		list_remove(&t->run);
+		t->state = TRANSFER_ENDING;
+		t->outcome = outcome;
+		transfer_arm_timer(t);
+	} else {
+		end(t, outcome);
+	}
+}
+
 static void end_hold(struct transfer *t)
 {
 	t->is_held = false;
 	if (t->state == TRANSFER_HELD)
-		finish(t, t->outcome);
+		end(t, t->outcome);
+}
+
+/* ---- Time */
+
+void transfer_arm_timer(struct transfer *t)
+{
+	struct engine *e = t->engine;
+	uint64_t since = t->cold ? cold_since_ns(t->cold) : UINT64_MAX;
+	uint64_t when = UINT64_MAX;
+
+	if (t->opening)
+		since = t->opening->since_ns;
+	if (since != UINT64_MAX && e->io_timeout_ns > 0)
+		when = since + e->io_timeout_ns;
+	if (t->opening && !t->opening->job && t->opening->retry_ns < when)
+		when = t->opening->retry_ns;
+	if (t->timer.pos != TIMER_IDLE && t->timer.when_ns == when)
+		return;
+	timers_clear(&e->timers, &t->timer);
+	if (when != UINT64_MAX)
+		timers_set(&e->timers, &t->timer, when); /* there is room for one of each transfer */
+}
+
+void transfer_time_out(struct timer *timer)
+{
+	struct transfer *t = container_of(timer, struct transfer, timer);
+
+	if (t->state == TRANSFER_OPENING && opening_try_again(t))
+		return;
+	if (t->state == TRANSFER_ENDING)
+		end(t, t->outcome);
+	else
+		transfer_finish(t, ETIMEDOUT);
 }
 
 /* ---- Moving */
@@ -188,6 +216,22 @@ static void on_dest_event(struct source *source, unsigned events)
 	make_runnable(t);
 }
 
+/* A helper has answered. While the destination has no room, what it has read waits. */
+static void on_helper(void *owner)
+{
+	struct transfer *t = owner;
+
+	if (t->state == TRANSFER_ENDING) {
+		if (!t->cold->writing)
+			end(t, t->outcome);
+		return;
+	}
+	if (t->state == TRANSFER_WAITING)
+		make_runnable(t);
+	else
+		transfer_arm_timer(t);
+}
+
 /* The channel's reader is gone, or there is room for a read's bytes: either way it is for the turn to see. */
 static void on_channel_change(struct channel *c)
 {
@@ -202,16 +246,15 @@ static void on_channel_change(struct channel *c)
 }
 
 /*
- * Waits for the destination (a read's destination is watched with its channel). An error that is still reported although
- * the attempt only found no room would be reported for ever; from then on changes are waited for, which are certain to come
- * once the destination has said EAGAIN.
+ * Waits for the destination. An error that is still reported although the attempt only found no room would be reported for
+ * ever; from then on changes are waited for, which are certain to come once the destination has said EAGAIN.
  */
 static int wait_for_dest(struct transfer *t)
 {
 	struct loop *loop = &t->engine->loop;
 
 	if (t->is_read)
-		return 0;
+		return channel_want_room(t->channel, true);
 	if (t->saw_error && !t->move.until_refused) {
 		t->move.until_refused = true;
 		return loop_watch(loop, &t->dest, POLLER_OUT | POLLER_EDGE);
@@ -219,44 +262,108 @@ static int wait_for_dest(struct transfer *t)
 	return t->dest.watched ? 0 : loop_watch(loop, &t->dest, POLLER_OUT);
 }
 
-/* True if the transfer is still there afterwards. */
+/* A destination that has room would be reported all the time while a helper is waited for. 0, or -1 and errno. */
+static int stop_waiting_for_dest(struct transfer *t)
+{
+	if (t->is_read)
+		return channel_want_room(t->channel, false);
+	loop_unwatch(&t->engine->loop, &t->dest);
+	return 0;
+}
+
+/* True if the transfer is still there afterwards. `err` is what errno was. */
+static bool wait_for(struct transfer *t, enum move_result result, int err)
+{
+	int failed = result == MOVE_BLOCKED ? wait_for_dest(t) : stop_waiting_for_dest(t);
+
+	if (failed < 0) {
+		/* EPERM: what cannot be polled has no reason to be full, so its EAGAIN is an error of its own. */
+		transfer_finish(t, errno == EPERM ? err : errno);
+		return false;
+	}
+	if (t->channel->gone) {
+		transfer_finish(t, EPIPE);
+		return false;
+	}
+	list_remove(&t->run);
+	t->state = result == MOVE_BLOCKED ? TRANSFER_BLOCKED : TRANSFER_WAITING;
+	return true;
+}
+
+/* The same. */
 static bool settle(struct transfer *t, enum move_result result)
 {
 	int err = errno;
 
 	switch (result) {
 	case MOVE_DONE:
-		finish(t, SFD_STAT_OK);
+		transfer_finish(t, SFD_STAT_OK);
 		return false;
 	case MOVE_SHORT:
-		finish(t, SFD_STAT_TRUNCATED);
+		transfer_finish(t, SFD_STAT_TRUNCATED);
 		return false;
 	case MOVE_FAILED:
-		finish(t, err);
+		transfer_finish(t, err);
 		return false;
 	case MOVE_BLOCKED:
-		if (wait_for_dest(t) < 0) {
-			/* EPERM: what cannot be polled has no reason to be full, so its EAGAIN is an error of its own. */
-			finish(t, errno == EPERM ? err : errno);
+	case MOVE_WAITING:
+		if (!wait_for(t, result, err))
 			return false;
-		}
-		if (t->channel->gone) {
-			finish(t, EPIPE);
-			return false;
-		}
-		list_remove(&t->run);
-		t->state = TRANSFER_BLOCKED;
-		return true;
+		break;
 	case MOVE_MORE:
+	case MOVE_COLD:
 		make_runnable(t);
-		return true;
+		break;
 	}
+	if (t->cold)
+		transfer_arm_timer(t);
 	return true;
 }
 
+/* Bytes that are in memory; MOVE_COLD at the first that is not. */
+static enum move_result move_hot(struct transfer *t, uint64_t budget)
+{
+	struct engine *e = t->engine;
+	uint64_t n = t->move.left < budget ? t->move.left : budget, fallbacks = 0;
+	enum move_result result;
+
+	switch (residency_heat(&e->residency, &t->file, t->move.offset, n, t->move.left, e->loop.now_ns)) {
+	case HEAT_HOT:
+		break;
+	case HEAT_TRY:
+		t->move.copies = true;
+		break;
+	case HEAT_COLD:
+		return MOVE_COLD;
+	}
+	t->move.peeks = !e->residency.root.resident;
+	counter_add(&e->own->hot_turns, 1);
+	result = move_run(&t->move, n, &fallbacks);
+	if (fallbacks > 0)
+		counter_add(&e->own->fallbacks, fallbacks);
+	return result;
+}
+
+static bool begin_cold(struct transfer *t)
+{
+	const struct cold_config config = {
+		.engine = t->engine,
+		.move = &t->move,
+		.file = &t->file,
+		.dest = {.kind = t->move.kind, .appends = t->dest_appends, .device = t->dest_device},
+		.dest_parked = t->dest_parked,
+		.uid = t->owner.uid,
+		.wake = on_helper,
+		.owner = t,
+	};
+
+	t->cold = cold_new(&config);
+	return t->cold != NULL;
+}
+
+/* What has been read already, and then whatever comes next in its own way. */
 static enum move_result move_some(struct transfer *t, uint64_t budget)
 {
-	uint64_t fallbacks = 0;
 	enum move_result result;
 
 	if (t->is_read && t->channel->len > 0) {
@@ -264,10 +371,28 @@ static enum move_result move_some(struct transfer *t, uint64_t budget)
 		errno = EAGAIN;
 		return MOVE_BLOCKED;
 	}
-	result = move_run(&t->move, budget, &fallbacks);
-	if (fallbacks > 0)
-		counter_add(&t->engine->own->fallbacks, fallbacks);
-	return result;
+	if (t->move.left == 0)
+		return MOVE_DONE;
+	if (!t->cold && dest_is_written(t->move.kind) && !begin_cold(t))
+		return MOVE_FAILED;
+	if (t->cold) {
+		uint64_t left = t->move.left;
+
+		result = cold_run(t->cold, budget);
+		left -= t->move.left;
+		if (result != MOVE_COLD)
+			return result;
+		if (left >= budget)
+			return MOVE_MORE;
+		budget -= left;
+	}
+	result = move_hot(t, budget);
+	if (result != MOVE_COLD)
+		return result;
+	if ((!t->cold && !begin_cold(t)) || cold_read(t->cold) < 0)
+		return MOVE_FAILED;
+	residency_was_read(&t->engine->residency, &t->file);
+	return MOVE_WAITING;
 }
 
 void transfer_turn(struct list *run)
@@ -276,7 +401,7 @@ void transfer_turn(struct list *run)
 
 	t->state = TRANSFER_BLOCKED; /* in no list until the turn says otherwise */
 	if (t->channel->gone) {
-		finish(t, EPIPE);
+		transfer_finish(t, EPIPE);
 		return;
 	}
 	if (settle(t, move_some(t, QUANTUM)))
@@ -285,18 +410,8 @@ void transfer_turn(struct list *run)
 
 /* ---- Beginning */
 
-/* Counts first and looks then, so that two workers at the limit may both refuse but never both accept. */
-static bool admit(struct engine *e)
-{
-	counter_add(&e->own->active, 1);
-	if (stats_active(e->columns, e->column_count) <= e->max_transfers)
-		return true;
-	counter_add(&e->own->active, (uint64_t)-1);
-	return false;
-}
-
-static struct transfer *transfer_new(struct engine *e, const struct wire_request *r, const struct owner *who,
-	struct channel *c, const struct opened *file)
+struct transfer *transfer_new(
+	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c)
 {
 	struct transfer *t = malloc(sizeof *t);
 
@@ -307,12 +422,12 @@ static struct transfer *transfer_new(struct engine *e, const struct wire_request
 		.engine = e,
 		.channel = c,
 		.owner = *who,
-		.move = {.file = file->fd, .dest = -1, .offset = file->offset, .left = file->size},
+		.file = {.fd = -1},
+		.move = {.file = -1, .dest = -1},
+		.state = TRANSFER_BLOCKED, /* in no list */
+		.op = r->op,
 		.is_read = r->op == WIRE_OP_READ,
 		.tag = r->tag,
-		.size = file->size,
-		.progress_at = PROGRESS_BYTES,
-		.progress_at_ns = e->loop.now_ns + PROGRESS_NS,
 	};
 	timer_init(&t->timer);
 	list_init(&t->run);
@@ -321,14 +436,37 @@ static struct transfer *transfer_new(struct engine *e, const struct wire_request
 	channel_take(c);
 	list_append(&c->transfers, &t->on_channel);
 	c->on_change = on_channel_change;
-	c->admitted = true;
 	return t;
 }
 
-static void set_dest(struct transfer *t, int fd, enum dest_kind kind)
+/* What could make close(2) wait is kept in a socket from now on. */
+int transfer_set_dest(struct transfer *t, int fd, const struct dest *dest)
 {
+	const struct os_root *root = &t->engine->residency.root;
+	int err = 0;
+
+	t->move.kind = dest->kind;
+	t->dest_device = dest->device;
+	t->dest_appends = dest->appends;
 	t->dest.fd = t->move.dest = fd;
-	t->move.kind = kind;
+	if (!dest_is_written(dest->kind) || (root->local && dest->device == root->device))
+		return 0;
+	t->dest.fd = t->move.dest = park(fd);
+	t->dest_parked = true;
+	if (t->dest.fd < 0)
+		err = errno;
+	closer_close(fd);
+	return err;
+}
+
+void transfer_take_file(struct transfer *t, const struct opened *file, bool parked)
+{
+	t->file.fd = t->move.file = file->fd;
+	residency_describe(&t->engine->residency, &file->st, parked, &t->file);
+	t->move.offset = file->offset;
+	t->move.left = t->size = file->size;
+	t->progress_at = PROGRESS_BYTES;
+	t->progress_at_ns = t->engine->loop.now_ns + PROGRESS_NS;
 }
 
 static void begin_open(struct transfer *t, const struct opened *file)
@@ -336,10 +474,10 @@ static void begin_open(struct transfer *t, const struct opened *file)
 	struct engine *e = t->engine;
 
 	t->state = TRANSFER_OPENED;
+	timers_clear(&e->timers, &t->timer);
 	if (timers_set(&e->timers, &t->timer, e->loop.now_ns + e->open_timeout_ns) < 0 ||
 		channel_watch(t->channel) < 0) {
-		channel_refuse(t->channel, t->tag, errno);
-		transfer_free(t);
+		transfer_refuse(t, errno);
 		return;
 	}
 	report_info(t, file);
@@ -353,11 +491,10 @@ static void begin_move(struct transfer *t, const struct opened *file)
 
 	t->state = TRANSFER_BLOCKED; /* in no list */
 	if (t->is_read) {
-		t->channel->is_dest = true;
 		channel_uncork(t->channel);
 		report_info(t, file);
 		if (t->channel->gone) { /* no byte may come without the information */
-			finish(t, EPIPE);
+			transfer_finish(t, EPIPE);
 			return;
 		}
 	}
@@ -365,61 +502,24 @@ static void begin_move(struct transfer *t, const struct opened *file)
 	err = errno;
 	if (!t->is_read)
 		report_info(t, file);
-	if ((result == MOVE_BLOCKED || result == MOVE_MORE) && channel_watch(t->channel) < 0) {
-		finish(t, errno);
+	if ((result == MOVE_BLOCKED || result == MOVE_WAITING || result == MOVE_MORE) &&
+		channel_watch(t->channel) < 0) {
+		transfer_finish(t, errno);
 		return;
 	}
 	errno = err;
 	settle(t, result);
 }
 
-/* Everything that is settled before the first byte: 0, or why not. */
-static int prepare(struct engine *e, const struct wire_request *r, int dest, struct opened *file, enum dest_kind *kind)
+void transfer_file_opened(struct transfer *t, const struct opened *file)
 {
-	*kind = DEST_PIPE;
-	if (r->op == WIRE_OP_SEND) {
-		int err = dest_classify(dest, kind);
-
-		if (err != 0)
-			return err;
-	}
-	return open_file(file, e->root_fd, r->path, r->path_len, r->offset, r->length);
-}
-
-void transfer_begin(
-	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *dest)
-{
-	struct opened file;
-	enum dest_kind kind;
-	struct transfer *t;
-	int err;
-
-	if (!admit(e)) {
-		close_dest(dest);
-		channel_refuse(c, r->tag, EMFILE);
-		return;
-	}
-	err = prepare(e, r, *dest, &file, &kind);
-	if (err == 0) {
-		t = transfer_new(e, r, who, c, &file);
-		if (!t) {
-			close(file.fd);
-			err = ENOMEM;
-		}
-	}
-	if (err != 0) {
-		close_dest(dest);
-		counter_add(&e->own->active, (uint64_t)-1);
-		channel_refuse(c, r->tag, err);
-		return;
-	}
-	if (r->op == WIRE_OP_OPEN) {
-		begin_open(t, &file);
-		return;
-	}
-	set_dest(t, t->is_read ? c->source.fd : *dest, kind);
-	*dest = -1;
-	begin_move(t, &file);
+	t->channel->admitted = true;
+	if (t->channel->gone)
+		transfer_finish(t, EPIPE);
+	else if (t->op == WIRE_OP_OPEN)
+		begin_open(t, file);
+	else
+		begin_move(t, file);
 }
 
 /* ---- The second message */
@@ -434,7 +534,7 @@ static struct transfer *find_owned(struct engine *e, uint64_t id, const struct o
 void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, int *dest, const struct hold *hold)
 {
 	struct transfer *t = find_owned(e, id, who);
-	enum dest_kind kind = DEST_STREAM; /* if it is none, close it like one */
+	struct dest d = {.kind = DEST_STREAM}; /* if it is none, close it like one */
 	int err;
 
 	if (!t || t->state != TRANSFER_OPENED || t->channel->gone)
@@ -444,15 +544,20 @@ void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, 
 		t->hold = *hold;
 		t->is_held = true;
 	}
-	err = *dest < 0 ? EMFILE : dest_classify(*dest, &kind); /* mailed, but there was no room for it here */
-	set_dest(t, *dest, kind);
-	*dest = -1;
+	err = *dest < 0 ? EMFILE : dest_classify(*dest, &d); /* EMFILE: mailed, but there was no room for it here */
 	if (err != 0) {
-		finish(t, err);
+		closer_close(*dest);
+		*dest = -1;
+	} else {
+		err = transfer_set_dest(t, *dest, &d);
+		*dest = -1;
+	}
+	t->state = TRANSFER_BLOCKED; /* in no list */
+	if (err != 0) {
+		transfer_finish(t, err);
 		return;
 	}
 	t->progress_at_ns = e->loop.now_ns + PROGRESS_NS;
-	t->state = TRANSFER_BLOCKED; /* in no list */
 	settle(t, move_some(t, e->first_quantum));
 }
 
@@ -460,8 +565,8 @@ void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who)
 {
 	struct transfer *t = find_owned(e, id, who);
 
-	if (t && t->state != TRANSFER_HELD)
-		finish(t, ECANCELED);
+	if (t && t->state != TRANSFER_HELD && t->state != TRANSFER_ENDING)
+		transfer_finish(t, ECANCELED);
 }
 
 void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold)
@@ -471,11 +576,6 @@ void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold)
 	if (t && t->is_held && t->hold.slot == hold->slot && t->hold.generation == hold->generation &&
 		t->hold.seq == hold->seq)
 		end_hold(t);
-}
-
-void transfer_time_out(struct timer *timer)
-{
-	finish(container_of(timer, struct transfer, timer), ETIMEDOUT);
 }
 
 void transfer_review_hold(struct list *run)

@@ -2,14 +2,20 @@
 /*
  * Transfers: each a small struct in one state, moved on a quantum at a time.
  *
- *   begin --+--> OPENED ----send_open----+
- *           |                            v
- *           +---------------------> RUNNABLE <----> BLOCKED (no room at the destination)
- *                                        |
- *                             (over) ----+--> HELD (its last frame waits until the worker that
- *                                        |          passed the destination on has closed its copy)
- *                                        v
- *                                      freed
+ *   begin --+--> OPENING (a helper opens what the worker must not wait for)
+ *           |       |
+ *           +-------+--> OPENED ----send_open----+
+ *           |       |                            v
+ *           +-------+----------------------> RUNNABLE <----> BLOCKED (no room at the destination)
+ *                                             |    ^
+ *                                             |    +-------> WAITING (for a helper that reads or writes)
+ *                                             |
+ *                                  (over) ----+--> ENDING (until a helper has stopped writing)
+ *                                             |
+ *                                             +--> HELD (its last frame waits until the worker that passed the
+ *                                             |          destination on has closed its copy)
+ *                                             v
+ *                                           freed
  *
  * Most small transfers begin and are over in one call. A transfer ends in one place, finish(), from any state.
  */

@@ -2,6 +2,7 @@
 #include "server/worker.h"
 
 #include "lib/wire.h"
+#include "server/closer.h"
 #include "server/dest.h"
 #include "server/fdpass.h"
 #include "server/log.h"
@@ -45,6 +46,8 @@ struct worker {
 	uint64_t mail_seq;
 	uint64_t stand_by_until; /* 0: not standing by */
 	uint64_t looked_ns;      /* when requests were looked for last */
+	uint64_t review_ns;      /* when to see whether helpers have died, */
+	bool review_jobs;        /* or now */
 	bool got_requests;       /* woken for them in this round */
 	_Alignas(8) unsigned char datagram[WIRE_DATAGRAM_MAX];
 };
@@ -88,14 +91,14 @@ static void second_message(struct worker *w, const struct wire_request *r, const
 		if (slot < w->config->workers && is_current(w, r->txnid))
 			forward(w, r, who, dest);
 		else
-			dest_close(dest);
+			closer_close(dest);
 		return;
 	}
 	if (r->op == WIRE_OP_CANCEL)
 		transfer_cancel(e, r->txnid, who);
 	else
 		transfer_send_open(e, r->txnid, who, &dest, NULL);
-	dest_close(dest);
+	closer_close(dest);
 }
 
 static void handle_mail(struct worker *w, const struct mail *m, int fd)
@@ -116,13 +119,20 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 		break;
 	case MAIL_POKE:
 		w->got_requests = true; /* perhaps: the dead worker may have been woken for them */
+		w->review_jobs = true;  /* or it was a helper */
+		break;
+	case MAIL_ANSWER:
+		jobs_answer(&w->engine.jobs, &m->answer, fd, w->engine.loop.now_ns);
+		return;
+	case MAIL_OFFER:
+		jobs_offer(&w->engine.jobs, &m->answer, w->engine.loop.now_ns);
 		break;
 	case MAIL_DETACH:
 		dup2(STDOUT_FILENO, STDERR_FILENO); /* which is /dev/null already */
 		log_to_system();
 		break;
 	}
-	dest_close(fd);
+	closer_close(fd);
 }
 
 static void on_mail(struct source *source, unsigned events)
@@ -134,6 +144,24 @@ static void on_mail(struct source *source, unsigned events)
 	(void)events;
 	for (int i = 0; i < MAIL_PER_ROUND && mailbox_receive(source->fd, &m, &fd); i++)
 		handle_mail(w, &m, fd);
+}
+
+/* A helper that has died may have answered before, so the mail comes first. */
+static void review_jobs(struct worker *w)
+{
+	struct engine *e = &w->engine;
+	struct mail m;
+	int fd;
+
+	if (!w->review_jobs && e->loop.now_ns < w->review_ns)
+		return;
+	w->review_jobs = false;
+	w->review_ns = e->loop.now_ns + (uint64_t)LOOK_AROUND_MS * 1000000;
+	if (!jobs_suspect(&e->jobs))
+		return;
+	while (mailbox_receive(w->mail.fd, &m, &fd))
+		handle_mail(w, &m, fd);
+	jobs_bury(&e->jobs, e->loop.now_ns);
 }
 
 /* ---- Requests */
@@ -153,7 +181,7 @@ static void handle_request(struct worker *w, const struct wire_request *r, unsig
 	int err = request_check(r, count);
 
 	if (err != 0) {
-		dest_close(dest);
+		closer_close(dest);
 		if (c)
 			channel_refuse(c, r->tag, err);
 	} else if (r->op == WIRE_OP_SEND_OPEN || r->op == WIRE_OP_CANCEL) {
@@ -203,7 +231,7 @@ static struct channel *open_channel(struct worker *w, struct fdpass *m, unsigned
 	if (dest_is_channel(p.fd) && !(poll(&p, 1, 0) > 0 && p.revents & POLLERR))
 		c = channel_new(&w->engine.loop, w->engine.own, p.fd, requests);
 	if (!c)
-		dest_close(p.fd);
+		closer_close(p.fd);
 	else
 		c->corked = true;
 	return c;
@@ -266,7 +294,7 @@ static void handle_datagram(struct worker *w, struct fdpass *m)
 /* No descriptor may be left for another datagram: it waits in the socket, or another worker takes it. */
 static bool is_full(const struct worker *w)
 {
-	return counter_get(&w->engine.own->active) + WIRE_COUNT_MAX > w->config->worker_transfers;
+	return counter_get(&w->engine.own->active) + closer_backlog() + WIRE_COUNT_MAX > w->config->worker_transfers;
 }
 
 static void drain_requests(struct worker *w)
@@ -335,11 +363,14 @@ static int nap_ms(const struct worker *w)
 {
 	uint64_t now = w->engine.loop.now_ns;
 
+	int closer_ms = closer_nap_ms();
+	int ms = LOOK_AROUND_MS;
+
 	if (w->outbox.total > 0)
 		return MAIL_RETRY_MS;
 	if (w->stand_by_until > now)
-		return (int)((w->stand_by_until - now) / 1000000) + 1;
-	return LOOK_AROUND_MS;
+		ms = (int)((w->stand_by_until - now) / 1000000) + 1;
+	return closer_ms >= 0 && closer_ms < ms ? closer_ms : ms;
 }
 
 /* ---- The process */
@@ -383,8 +414,13 @@ static void keep_only_ours(const struct worker_config *config)
 	keep[n++] = config->life_fd;
 	keep[n++] = config->ready_fd;
 	keep[n++] = config->mail_fd;
+	keep[n++] = config->master_fd;
 	for (unsigned i = 0; i < config->workers; i++)
 		keep[n++] = config->mailboxes[i];
+	for (unsigned kind = 0; kind < POOL_KINDS; kind++) {
+		for (unsigned i = 0; i < pools_places(config->pools); i++)
+			keep[n++] = config->boxes[kind][i];
+	}
 	os_close_except(keep, n);
 }
 
@@ -439,12 +475,25 @@ static struct worker *worker_new(const struct worker_config *config)
 		.generation = config->generation,
 		.max_transfers = config->max_transfers,
 		.open_timeout_ms = config->open_timeout_ms,
+		.io_timeout_ms = config->io_timeout_ms,
+		.max_pipes = config->max_pipes,
+		.root = config->root,
+		.jobs =
+			{
+				.pools = config->pools,
+				.own = &config->stats[config->slot],
+				.boxes = config->boxes,
+				.mailboxes = config->mailboxes,
+				.worker = config->slot,
+				.master_fd = config->master_fd,
+			},
 	};
 	struct worker *w = calloc(1, sizeof *w);
 
 	if (!w)
 		return NULL;
 	w->config = config;
+	closer_init(config->root->local ? config->root->device : 0, config->readers);
 	outbox_init(&w->outbox, config->mailboxes, config->workers);
 	if (engine_init(&w->engine, &engine) < 0 || watch_all(w) < 0)
 		return NULL; /* the process ends, and everything with it */
@@ -459,6 +508,7 @@ static _Noreturn void serve(struct worker *w)
 		int timeout;
 
 		outbox_pump(&w->outbox);
+		engine_prepare(e);
 		if (arrange_requests(w) < 0)
 			break;
 		timeout = engine_timeout_ms(e, nap_ms(w));
@@ -468,6 +518,8 @@ static _Noreturn void serve(struct worker *w)
 			break;
 		drain_requests(w);
 		engine_work(e);
+		review_jobs(w);
+		closer_work(e->loop.now_ns);
 		tick_rest();
 	}
 	log_line(LOG_LEVEL_ERROR, "worker %u: cannot wait for events: %s", w->config->slot, strerror(errno));

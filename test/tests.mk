@@ -5,6 +5,8 @@ TEST_SRC := $(wildcard test/unit/*_test.cc test/integration/*_test.cc)
 SUPPORT_SRC := $(wildcard test/support/*.cc)
 BENCH_SRC := $(wildcard test/bench/bench_*.c)
 BENCH_COMMON := test/bench/common.c
+COLD_SRC := $(wildcard test/bench/cold/*.c)
+SLOWFS := $(BUILD)/test/support/slowfs
 
 TEST_BIN := $(TEST_SRC:test/%.cc=$(BUILD)/test/%)
 SUPPORT_OBJ := $(SUPPORT_SRC:%.cc=$(BUILD)/obj/%.o)
@@ -16,19 +18,25 @@ TEST_CXXFLAGS = -std=c++17 $(if $(DEBUG),-O0,-O1) -g -Wall -Wextra -Wshadow -Wer
 	-DTEST_CXX='"$(CXX)"' -DSANITIZE_FLAGS='"$(SAN)"' -MMD -MP $(CXXFLAGS)
 
 # What `make check` and `make lint` run beside a compiler and make: Debian's names.
-TEST_PACKAGES := g++ libgtest-dev pkgconf mandoc strace procps
-LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind
+TEST_PACKAGES := g++ libgtest-dev pkgconf mandoc strace procps libfuse3-dev fuse3 e2fsprogs
+# libuv is there for its header, which a benchmark includes.
+LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind libuv1-dev
+# For `make bench-cold`. gnuplot draws a chart; without it there is none.
+BENCH_PACKAGES := libuv1-dev libfuse3-dev fuse3 pkgconf gnuplot-nox
 
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 install_packages = dpkg-query -W -f '$${db:Status-Status}\n' $(1) 2>/dev/null | grep -c '^installed$$' | grep -qx $(words $(1)) || \
 	{ $(AS_ROOT) apt-get update -q && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y $(1); }
 
-.PHONY: deps deps-lint
+.PHONY: deps deps-lint deps-bench
 deps:
 	$(call install_packages,$(TEST_PACKAGES))
 
 deps-lint:
 	$(call install_packages,$(LINT_PACKAGES))
+
+deps-bench:
+	$(call install_packages,$(BENCH_PACKAGES))
 
 $(SERVER_LIB): $(SERVER_OBJ)
 	$(call say,AR,$@)rm -f $@ && ar rcs $@ $^
@@ -43,9 +51,15 @@ $(BUILD)/test/%: $(BUILD)/obj/test/%.o $(SUPPORT_OBJ) $(SERVER_LIB) $(STATIC)
 
 .SECONDARY: $(TEST_SRC:%.cc=$(BUILD)/obj/%.o) $(SUPPORT_OBJ)
 
+# A program of its own, which tests and benchmarks start.
+$(SLOWFS): test/support/slowfs.c $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) $$(pkg-config --cflags fuse3) -MF $@.d $(ALL_LDFLAGS) $< \
+		$$(pkg-config --libs fuse3) -o $@
+
 # `make check TESTS=unit` runs what lies there; `make check FILTER='Send*'` is passed on to Google Test.
 .PHONY: check tests
-tests: all $(TEST_BIN)
+tests: all $(TEST_BIN) $(SLOWFS)
 
 check: tests
 	$(Q)BUILD=$(abspath $(BUILD)) FILTER='$(FILTER)' test/run $(sort $(foreach t,$(or $(TESTS),unit integration),$(filter $(BUILD)/test/$(t)%,$(TEST_BIN))))
@@ -60,10 +74,30 @@ $(BUILD)/bench/%: test/bench/%.c $(BENCH_COMMON) test/bench/common.h $(STATIC) $
 bench: all $(BENCH_BIN)
 	$(Q)for b in $(BENCH_BIN); do SFD_DAEMON=$(abspath $(DAEMON)) $$b || exit 1; done
 
+# `make deps-bench bench-cold`: cold files beside hot ones, five minutes long, not part of `make bench`.
+# ROUNDS, PHASE_SECONDS and LARGE_ROUNDS, if set, say how often what is measured, and how long a phase is.
+COLD_OBJ := $(COLD_SRC:%.c=$(BUILD)/obj/%.o) $(BENCH_COMMON:%.c=$(BUILD)/obj/%.o)
+COLD_BIN := $(BUILD)/bench/bench_cold
+
+.PHONY: bench-cold bench-cold-needs
+bench-cold-needs:
+	@for h in uv.h fuse3/fuse_lowlevel.h; do \
+		printf '#define FUSE_USE_VERSION 35\n#include <%s>\n' $$h | $(CC) -E -D_GNU_SOURCE -x c - >/dev/null 2>&1 || \
+		{ echo "$$h is missing: 'make deps-bench' installs $(BENCH_PACKAGES)" >&2; exit 1; }; done
+
+$(COLD_OBJ): | bench-cold-needs
+
+$(COLD_BIN): $(COLD_OBJ) $(STATIC)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) $^ -luv -pthread -o $@
+
+bench-cold: bench-cold-needs all $(COLD_BIN) $(SLOWFS)
+	$(Q)SFD_DAEMON=$(abspath $(DAEMON)) $(COLD_BIN) $(SLOWFS) $(BUILD)/bench '$(ROUNDS)' '$(PHASE_SECONDS)' '$(LARGE_ROUNDS)'
+
 # ---- Layout and static checks, on our own files
 
-C_FILES = $(wildcard include/sendfiled/*.h lib/*.[ch] server/*.[ch] server/os/*.h server/os/*/*.[ch] examples/*.c test/*/*.[ch] test/*/*.cc)
-TIDY_FILES = $(LIB_SRC) $(SERVER_SRC) $(MAIN_SRC) $(wildcard examples/*.c test/bench/*.c)
+C_FILES = $(wildcard include/sendfiled/*.h lib/*.[ch] server/*.[ch] server/os/*.h server/os/*/*.[ch] examples/*.c test/*/*.[ch] test/bench/*/*.[ch] test/*/*.cc)
+TIDY_FILES = $(LIB_SRC) $(SERVER_SRC) $(MAIN_SRC) $(wildcard examples/*.c test/bench/*.c test/bench/*/*.c test/support/*.c)
 
 .PHONY: format format-check tidy cppcheck mandoc lint
 format:

@@ -3,6 +3,8 @@
 #ifndef SFD_OS_FILES_H
 #define SFD_OS_FILES_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /*
@@ -12,11 +14,47 @@
  */
 int os_open_beneath(int root_fd, const char *path);
 
+/*
+ * The same for what is in memory and on the root's own file system: it never waits for a disk or a file system's server.
+ * -1 and errno: EAGAIN (not in memory, or a symbolic link or lease that needs a wait), EXDEV (beyond a mount point),
+ * EINVAL (the system cannot do this at all), or what os_open_beneath() would say.
+ * Linux: RESOLVE_CACHED, since 5.12.
+ */
+int os_open_cached(int root_fd, const char *path);
+
+/*
+ * The device (st_dev) on which a path below the root ends, as far as that is in memory: that of its deepest directory that
+ * is. Never waits. 0 if nothing is known.
+ */
+uint64_t os_device_beneath(int root_fd, const char *path);
+
+/* The type (S_IFMT) of what a path below the root names, or 0. Waits as os_open_beneath() does, unless `cached`. */
+mode_t os_type_beneath(int root_fd, const char *path, bool cached);
+
 /* 0 if os_open_beneath() works here and confines; else errno (Linux: ENOSYS, or EPERM from a seccomp filter). */
 int os_probe_open_beneath(int root_fd);
 
-/* The file type bits (S_IFMT) of any descriptor, without asking a file system's server: it cannot hang. -1 and errno. */
-int os_file_type(int fd);
+/* What is known of any descriptor without asking a file system's server: it cannot hang. */
+struct os_look {
+	mode_t type; /* S_IFMT bits */
+	uint64_t device;
+	uint32_t links;
+	bool is_terminal; /* a character device of a terminal's kind */
+};
+
+/* 0, or -1 and errno. */
+int os_look_at(int fd, struct os_look *out);
+
+/*
+ * Whether all bytes of a range are in memory, so that moving them waits for no disk. It may be wrong by what the system
+ * reclaims, or reads in, at the same moment. OS_HEAT_UNKNOWN: this process may not be told (Linux: cachestat(2), since 6.5,
+ * refuses those who neither own the file nor may write it), or the system cannot say.
+ */
+enum os_heat { OS_HEAT_HOT, OS_HEAT_COLD, OS_HEAT_UNKNOWN };
+enum os_heat os_heat(int fd, off_t offset, uint64_t n);
+
+/* pread(2) of what is in memory: -1 and EAGAIN if the first byte is not. Linux: RWF_NOWAIT. */
+ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset);
 
 /* Whether the descriptor is a pipe or FIFO. Cannot hang. */
 int os_is_pipe(int fd);
@@ -28,6 +66,25 @@ int os_is_pipe(int fd);
  */
 ssize_t os_sendfile(int dest, int file, off_t *offset, size_t n);
 ssize_t os_splice_to_pipe(int pipe, int file, off_t *offset, size_t n);
+
+/*
+ * Move up to `n` bytes out of a pipe: to another pipe, without waiting, or to a socket, which may be waited for if it is a
+ * blocking one (tick.h bounds that); or, waiting for the disk, to a file at `*offset`, which advances.
+ */
+ssize_t os_splice_from_pipe(int dest, int pipe, size_t n);
+ssize_t os_splice_to_file(int file, off_t *offset, int pipe, size_t n);
+
+/* Like os_splice_to_pipe(), for who means to wait for the disk; not for room in the pipe: EAGAIN. */
+ssize_t os_fill_pipe(int pipe, int file, off_t *offset, size_t n);
+
+/* Copies within the system, sharing blocks where the file system can; both offsets advance. Waits for the disk. */
+ssize_t os_copy_range(int dest, off_t *dest_offset, int file, off_t *offset, size_t n);
+
+/* A close-on-exec, non-blocking pipe with room for `size` bytes, or less if the system grants less: `*got`. -1 and errno. */
+int os_pipe(int ends[2], size_t size, size_t *got);
+
+/* How many bytes a user's pipes may have room for before the system grants small ones only. */
+uint64_t os_pipe_budget(void);
 
 /* write(2) to a pipe that does not wait, whatever the pipe's flags: EAGAIN. Up to PIPE_BUF bytes go whole or not at all. */
 ssize_t os_write_pipe(int pipe, const void *buf, size_t n);

@@ -14,6 +14,18 @@ void os_close_except(int *keep, unsigned n);
 /* A descriptor that becomes readable when that process ends; -1 and errno. Linux: pidfd_open(2), since 5.3. */
 int os_watch_process(pid_t pid);
 
+/*
+ * fork(2), but both processes share one table of descriptors: what one closes is closed in the other. What close(2) then
+ * waits for, only the process that called it waits for.
+ */
+pid_t os_fork_sharing_files(void);
+
+/* Goes on with a copy of a shared table of one's own. 0, or -1 and errno. */
+int os_leave_shared_files(void);
+
+/* The calling process ends when its parent does. */
+void os_end_with_parent(void);
+
 /* Keeps other processes of the same user from tracing this one and taking its descriptors; forbids set-user-ID exec. */
 int os_harden(void);
 

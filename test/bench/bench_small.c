@@ -92,16 +92,10 @@ static bool start_request(int srv, int epoll, struct slot *s)
 	return true;
 }
 
-/* True if that was the end of it. Information and outcome of a small file arrive together. */
+/* True if that was the end of it. */
 static bool finish_request(struct slot *s)
 {
-	unsigned char frames[2][SFD_MAX_RESP_SIZE];
-	ssize_t n = read(s->status, frames, sizeof frames);
-	struct sfd_xfer_stat stat;
-
-	if (n < (ssize_t)sizeof frames[0] || sfd_get_stat(frames[0]) != SFD_STAT_OK)
-		die("outcome");
-	if (!sfd_unmarshal_xfer_stat(&stat, frames[n / SFD_MAX_RESP_SIZE - 1]) || !sfd_xfer_complete(&stat))
+	if (!saw_success(s->status))
 		return false;
 	close(s->status);
 	s->status = -1;

@@ -58,8 +58,14 @@ double median(double *values, size_t n)
 
 void arena_open(struct arena *a)
 {
+	const char *tmp = getenv("TMPDIR");
+
 	*a = (struct arena){.srv = -1};
-	snprintf(a->dir, sizeof a->dir, "/tmp/sfd-bench-XXXXXX");
+	if ((size_t)snprintf(a->dir, sizeof a->dir, "%s/sfd-bench-XXXXXX", tmp && *tmp ? tmp : "/tmp") >=
+		sizeof a->dir) {
+		errno = ENAMETOOLONG;
+		die("TMPDIR");
+	}
 	if (!mkdtemp(a->dir) || chmod(a->dir, 0755) < 0)
 		die("mkdtemp");
 	snprintf(a->root, sizeof a->root, "%s/root", a->dir);
@@ -184,24 +190,32 @@ void drain(int fd, uint64_t n)
 	}
 }
 
-void await_success(int status)
+bool saw_success(int status)
 {
-	unsigned char frame[SFD_MAX_RESP_SIZE];
+	unsigned char frames[2][SFD_MAX_RESP_SIZE];
 	struct sfd_xfer_stat stat;
+	ssize_t n = read(status, frames, sizeof frames);
+	ssize_t count = n / SFD_MAX_RESP_SIZE;
 
-	for (;;) {
-		struct pollfd p = {.fd = status, .events = POLLIN};
-		ssize_t n = read(status, frame, sizeof frame);
-
-		if (n < 0 && errno == EAGAIN) {
-			poll(&p, 1, -1);
-			continue;
-		}
-		if (n != (ssize_t)sizeof frame || sfd_get_stat(frame) != SFD_STAT_OK) {
-			errno = n == (ssize_t)sizeof frame ? sfd_get_stat(frame) : ECONNRESET;
+	if (n < 0 && errno == EAGAIN)
+		return false;
+	if (count < 1) {
+		errno = n < 0 ? errno : ECONNRESET;
+		die("outcome");
+	}
+	for (ssize_t i = 0; i < count; i++) {
+		if (sfd_get_stat(frames[i]) != SFD_STAT_OK) {
+			errno = sfd_get_stat(frames[i]);
 			die("transfer");
 		}
-		if (sfd_unmarshal_xfer_stat(&stat, frame) && sfd_xfer_complete(&stat))
-			return;
 	}
+	return sfd_unmarshal_xfer_stat(&stat, frames[count - 1]) && sfd_xfer_complete(&stat);
+}
+
+void await_success(int status)
+{
+	struct pollfd p = {.fd = status, .events = POLLIN};
+
+	while (!saw_success(status))
+		poll(&p, 1, -1);
 }

@@ -29,7 +29,7 @@ uint64_t now_ns(void);
 /* The middle one; puts them in order. */
 double median(double *values, size_t n);
 
-/* Makes the directory. Files are for the daemon's user to read, whoever that is. */
+/* Makes the directory, in TMPDIR or else /tmp. Files are for the daemon's user to read, whoever that is. */
 void arena_open(struct arena *a);
 void arena_file(const struct arena *a, const char *name, uint64_t size);
 void arena_spawn(struct arena *a, unsigned workers, unsigned max_transfers);
@@ -45,7 +45,11 @@ void make_dest(enum dest kind, int ends[2], bool nonblock);
 /* Reads exactly `n` bytes and throws them away. */
 void drain(int fd, uint64_t n);
 
-/* Reads frames until the terminal one, which must be of success. */
+/*
+ * Reads what frames there are, two at most (a small file's information and outcome arrive together): is the terminal
+ * one among them? None may tell of a failure. await_success() waits for it.
+ */
+bool saw_success(int status);
 void await_success(int status);
 
 #endif

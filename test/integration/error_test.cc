@@ -287,7 +287,7 @@ TEST_F(Errors, BadDescriptorsOfTheCaller)
 	EXPECT_EQ(EBADF, errno);
 }
 
-// A file under somebody's lease or lock is served or refused, but not waited for.
+// A lock does not matter. A lease does, and is waited for: but not by a worker, and not for longer than a disk would be.
 TEST_F(Errors, LeasedAndLockedFiles)
 {
 	const Fd leased(open(in_root("file").c_str(), O_RDWR | O_CLOEXEC));
@@ -299,9 +299,36 @@ TEST_F(Errors, LeasedAndLockedFiles)
 	check_served("file", content_);
 	if (fcntl(leased, F_SETLEASE, F_WRLCK) < 0)
 		GTEST_SKIP() << "this file system has no leases: " << strerror(errno);
+	const Fd waits(sfd_read(srv(), "file", 0, 0, false));
+	canary();
+	EXPECT_EQ(0, await(waits, POLLIN, 100ms)) << "it is leased";
+	ASSERT_EQ(0, fcntl(leased, F_SETLEASE, F_UNLCK));
+	const ReadResult r = read_file_pipe(waits, 5s);
+	EXPECT_TRUE(r.ended);
+	EXPECT_EQ(content_, r.content);
+}
+
+class ShortErrors : public SfdTest
+{
+};
+
+TEST_F(ShortErrors, ALeaseThatIsNotGivenUp)
+{
+	DaemonOptions options;
+
+	options.more = {"--io-timeout=300"};
+	start(options);
+	add_file("file", 100);
+	const Fd leased(open(in_root("file").c_str(), O_RDWR | O_CLOEXEC));
+	struct sigaction ignore = {};
+
+	ignore.sa_handler = SIG_IGN;
+	sigaction(SIGIO, &ignore, nullptr);
+	if (fcntl(leased, F_SETLEASE, F_WRLCK) < 0)
+		GTEST_SKIP() << "this file system has no leases: " << strerror(errno);
 	const Fd pipe(sfd_read(srv(), "file", 0, 0, false));
 	const ReadResult r = read_file_pipe(pipe, 5s);
-	EXPECT_TRUE(r.ended);
+	EXPECT_EQ(ETIMEDOUT, r.info.stat);
 	canary();
 	EXPECT_EQ(0, fcntl(leased, F_SETLEASE, F_UNLCK));
 }

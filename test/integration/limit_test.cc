@@ -13,6 +13,7 @@
 
 extern "C" {
 #include "server/limits.h"
+#include "server/options.h"
 }
 
 namespace
@@ -159,7 +160,8 @@ TEST_F(Limit, IsLoweredToWhatTheSystemAllows)
 		GTEST_SKIP() << "here the daemon may raise its limit on open files as it likes";
 	/* The limit is the daemon's, not ours. */
 	/* For five transfers in each of two workers, beside the room for a datagram's. */
-	const int allowed = FDS_RESERVED + (BATCH_RESERVED + 5) * FDS_PER_TRANSFER;
+	const unsigned allowed =
+		FDS_RESERVED + limits_helper_fds(2, READERS_DEFAULT) + (BATCH_RESERVED + 5) * FDS_PER_TRANSFER;
 
 	options.wrapper = {"/bin/sh", "-c", "ulimit -n " + std::to_string(allowed) + " && exec \"$@\"", "sh"};
 	options.workers = 2;

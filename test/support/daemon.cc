@@ -130,9 +130,36 @@ pid_t Daemon::master() const
 	return -1;
 }
 
+// Workers are called "sendfiled-w" and their number; what else the master has started are helpers.
+static bool is_worker(pid_t pid)
+{
+	static const std::string prefix = "sendfiled-w";
+	const std::string name = read_whole("/proc/" + std::to_string(pid) + "/comm");
+
+	return name.compare(0, prefix.size(), prefix) == 0 && name.size() > prefix.size() &&
+	       isdigit(name[prefix.size()]);
+}
+
 std::vector<pid_t> Daemon::workers() const
 {
-	return children_of(master());
+	std::vector<pid_t> out;
+
+	for (pid_t pid : children_of(master())) {
+		if (is_worker(pid))
+			out.push_back(pid);
+	}
+	return out;
+}
+
+std::vector<pid_t> Daemon::helpers() const
+{
+	std::vector<pid_t> out;
+
+	for (pid_t pid : children_of(master())) {
+		if (!is_worker(pid))
+			out.push_back(pid);
+	}
+	return out;
 }
 
 std::vector<size_t> Daemon::worker_fds() const

@@ -39,6 +39,8 @@ class Daemon
 	}
 	pid_t master() const;
 	std::vector<pid_t> workers() const;
+	// Those that open, read and write files for them.
+	std::vector<pid_t> helpers() const;
 	// How many descriptors each has open, in ascending order.
 	std::vector<size_t> worker_fds() const;
 	// A new connection; -1 and errno.

@@ -28,19 +28,26 @@ const unsigned some_uid = 54321; /* nobody's in particular */
 
 TEST(LimitsWorkerTransfers, ReserveFirstThenThreeEach)
 {
-	EXPECT_EQ(0u, limits_worker_transfers(0));
-	EXPECT_EQ(0u, limits_worker_transfers(FDS_RESERVED));
-	EXPECT_EQ(0u, limits_worker_transfers(FDS_RESERVED + FDS_PER_TRANSFER - 1));
-	EXPECT_EQ(1u, limits_worker_transfers(FDS_RESERVED + FDS_PER_TRANSFER));
-	EXPECT_EQ(1u, limits_worker_transfers(FDS_RESERVED + 2 * FDS_PER_TRANSFER - 1));
-	EXPECT_EQ(2u, limits_worker_transfers(FDS_RESERVED + 2 * FDS_PER_TRANSFER));
-	EXPECT_EQ((1024u - FDS_RESERVED) / 3, limits_worker_transfers(1024));
+	EXPECT_EQ(0u, limits_worker_transfers(0, 0));
+	EXPECT_EQ(0u, limits_worker_transfers(FDS_RESERVED, 0));
+	EXPECT_EQ(0u, limits_worker_transfers(FDS_RESERVED + FDS_PER_TRANSFER - 1, 0));
+	EXPECT_EQ(1u, limits_worker_transfers(FDS_RESERVED + FDS_PER_TRANSFER, 0));
+	EXPECT_EQ(1u, limits_worker_transfers(FDS_RESERVED + 2 * FDS_PER_TRANSFER - 1, 0));
+	EXPECT_EQ(2u, limits_worker_transfers(FDS_RESERVED + 2 * FDS_PER_TRANSFER, 0));
+	EXPECT_EQ((1024u - FDS_RESERVED) / 3, limits_worker_transfers(1024, 0));
+}
+
+TEST(LimitsWorkerTransfers, WhatIsForSomethingElseComesOff)
+{
+	EXPECT_EQ(1u, limits_worker_transfers(FDS_RESERVED + 100 + FDS_PER_TRANSFER, 100));
+	EXPECT_EQ(0u, limits_worker_transfers(FDS_RESERVED + 99 + FDS_PER_TRANSFER, 100));
+	EXPECT_EQ(0u, limits_worker_transfers(FDS_RESERVED, 100));
 }
 
 TEST(LimitsWorkerTransfers, NoLimitAtAll)
 {
-	EXPECT_EQ(UINT_MAX, limits_worker_transfers(UINT64_MAX));
-	EXPECT_EQ(UINT_MAX, limits_worker_transfers(RLIM_INFINITY));
+	EXPECT_EQ(UINT_MAX, limits_worker_transfers(UINT64_MAX, 0));
+	EXPECT_EQ(UINT_MAX, limits_worker_transfers(RLIM_INFINITY, 0));
 }
 
 // A worker stops receiving while it could not take a whole datagram's requests: that much is never used.
@@ -92,7 +99,7 @@ Outcome apply(unsigned wanted, unsigned workers, rlim_t soft, rlim_t hard, bool 
 			_exit(1);
 		if (geteuid() == 0 && !keep_root && setresuid(some_uid, some_uid, some_uid) < 0)
 			_exit(2);
-		out.allowed = limits_apply(wanted, workers, &out.each);
+		out.allowed = limits_apply(wanted, workers, 0, &out.each);
 		getrlimit(RLIMIT_NOFILE, &out.left);
 		_exit(write(result[1], &out, offsetof(Outcome, log)) < 0);
 	}

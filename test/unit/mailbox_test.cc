@@ -189,7 +189,7 @@ TEST_F(Mailbox, ALetterOfAnotherSizeIsDroppedWithItsDescriptor)
 	mail m;
 	int fd = -1;
 
-	ASSERT_EQ(0, fdpass_send(write_[0], "short", 5, p.ends[1]));
+	ASSERT_EQ(0, fdpass_send(write_[0], "short", 5, &p.ends[1], 1));
 	close(p.ends[1]);
 	EXPECT_FALSE(mailbox_receive(boxes_[0], &m, &fd));
 	EXPECT_FALSE(p.writers_left()) << "its descriptor is still open";
@@ -370,6 +370,7 @@ class FdPass : public testing::Test
 	int s_[2];
 	fdpass m_;
 	char buf_[64];
+	const int stdin_fd = STDIN_FILENO;
 };
 
 TEST_F(FdPass, NothingToReceive)
@@ -383,7 +384,7 @@ TEST_F(FdPass, NothingToReceive)
 
 TEST_F(FdPass, BytesWithoutADescriptor)
 {
-	ASSERT_EQ(0, fdpass_send(s_[1], "hello", 5, -1));
+	ASSERT_EQ(0, fdpass_send(s_[1], "hello", 5, nullptr, 0));
 	ASSERT_EQ(0, fdpass_receive(s_[0], buf_, sizeof buf_, &m_));
 	EXPECT_EQ(5u, m_.len);
 	EXPECT_EQ(0, memcmp("hello", buf_, 5));
@@ -395,7 +396,7 @@ TEST_F(FdPass, BytesWithoutADescriptor)
 
 TEST_F(FdPass, WhatIsTakenIsNotDropped)
 {
-	ASSERT_EQ(0, fdpass_send(s_[1], "x", 1, STDIN_FILENO));
+	ASSERT_EQ(0, fdpass_send(s_[1], "x", 1, &stdin_fd, 1));
 	ASSERT_EQ(0, fdpass_receive(s_[0], buf_, sizeof buf_, &m_));
 	ASSERT_EQ(1u, m_.nfds);
 	int fd = fdpass_take(&m_, 0);
@@ -434,7 +435,7 @@ TEST_F(FdPass, AMessageThatIsTooLongSaysSoAndItsDescriptorIsOwned)
 {
 	std::vector<char> big(1000, 'x');
 
-	ASSERT_EQ(0, fdpass_send(s_[1], big.data(), big.size(), STDIN_FILENO));
+	ASSERT_EQ(0, fdpass_send(s_[1], big.data(), big.size(), &stdin_fd, 1));
 	ASSERT_EQ(0, fdpass_receive(s_[0], buf_, sizeof buf_, &m_));
 	EXPECT_TRUE(m_.data_cut);
 	EXPECT_EQ(sizeof buf_, m_.len);
@@ -444,7 +445,7 @@ TEST_F(FdPass, AMessageThatIsTooLongSaysSoAndItsDescriptorIsOwned)
 
 TEST_F(FdPass, SenderIsKnownWhereTheKernelWasAsked)
 {
-	ASSERT_EQ(0, fdpass_send(s_[1], "x", 1, -1));
+	ASSERT_EQ(0, fdpass_send(s_[1], "x", 1, nullptr, 0));
 	ASSERT_EQ(0, fdpass_receive(s_[0], buf_, sizeof buf_, &m_));
 	EXPECT_FALSE(m_.has_owner);
 
@@ -463,7 +464,7 @@ TEST_F(FdPass, AFullSocketSaysSoAtOnce)
 {
 	int n = 0;
 
-	while (fdpass_send(s_[1], buf_, sizeof buf_, -1) == 0)
+	while (fdpass_send(s_[1], buf_, sizeof buf_, nullptr, 0) == 0)
 		ASSERT_LT(++n, 1000000);
 	EXPECT_EQ(EAGAIN, errno);
 }
@@ -471,7 +472,7 @@ TEST_F(FdPass, AFullSocketSaysSoAtOnce)
 TEST_F(FdPass, APeerThatIsGoneRaisesNoSignal)
 {
 	close(s_[0]);
-	EXPECT_EQ(-1, fdpass_send(s_[1], "x", 1, -1));
+	EXPECT_EQ(-1, fdpass_send(s_[1], "x", 1, nullptr, 0));
 	EXPECT_EQ(EPIPE, errno);
 	s_[0] = dup(s_[1]); /* for TearDown() */
 }

@@ -5,20 +5,25 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <poll.h>
-#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-static int try_openat2(int root_fd, const char *path, uint64_t flags)
+enum { OPEN_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY };
+
+static int try_openat2(int root_fd, const char *path, uint64_t flags, uint64_t resolve)
 {
 	struct open_how how = {
 		.flags = flags | O_CLOEXEC,
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
 	};
 
 	return (int)syscall(SYS_openat2, root_fd, path, &how, sizeof how);
@@ -31,14 +36,77 @@ int os_open_beneath(int root_fd, const char *path)
 	int fd;
 
 	do
-		fd = try_openat2(root_fd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+		fd = try_openat2(root_fd, path, OPEN_FLAGS, 0);
 	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && --tries > 0)));
 	return fd;
 }
 
+int os_open_cached(int root_fd, const char *path)
+{
+	int fd;
+
+	do
+		fd = try_openat2(root_fd, path, OPEN_FLAGS, RESOLVE_CACHED | RESOLVE_NO_XDEV);
+	while (fd < 0 && errno == EINTR);
+	return fd;
+}
+
+mode_t os_type_beneath(int root_fd, const char *path, bool cached)
+{
+	int fd = try_openat2(root_fd, path, O_PATH, cached ? RESOLVE_CACHED | RESOLVE_NO_XDEV : 0);
+	struct os_look look = {0};
+
+	if (fd < 0)
+		return 0;
+	if (os_look_at(fd, &look) < 0)
+		look.type = 0;
+	close(fd);
+	return look.type;
+}
+
+/*
+ * With RESOLVE_CACHED the walk stays in the mode in which it takes no lock and asks nobody; O_PATH opens nothing. A mount
+ * point is in memory for as long as something is mounted on it, and so are the directories above it.
+ */
+static uint64_t cached_device(int root_fd, const char *path)
+{
+	int fd = try_openat2(root_fd, path, O_PATH, RESOLVE_CACHED);
+	struct os_look look;
+	int err;
+
+	if (fd < 0)
+		return 0;
+	err = os_look_at(fd, &look);
+	close(fd);
+	return err < 0 ? 0 : look.device;
+}
+
+uint64_t os_device_beneath(int root_fd, const char *path)
+{
+	char prefix[PATH_MAX];
+	size_t len = strlen(path);
+
+	if (len >= sizeof prefix)
+		return 0;
+	memcpy(prefix, path, len + 1);
+	for (;;) {
+		uint64_t device = cached_device(root_fd, prefix);
+		char *slash;
+
+		if (device != 0)
+			return device;
+		slash = strrchr(prefix, '/');
+		if (!slash)
+			return cached_device(root_fd, ".");
+		*slash = '\0';
+		if (slash == prefix)
+			return cached_device(root_fd, ".");
+	}
+}
+
 int os_probe_open_beneath(int root_fd)
 {
-	int fd = try_openat2(root_fd, "..", O_PATH | O_DIRECTORY);
+	int fd = try_openat2(root_fd, "..", O_PATH | O_DIRECTORY, 0);
 	struct stat root, up;
 	int err = 0;
 
@@ -53,13 +121,65 @@ int os_probe_open_beneath(int root_fd)
 	return err;
 }
 
-int os_file_type(int fd)
+/* The numbers are for ever (the kernel's admin-guide/devices.txt): consoles, /dev/tty, pseudo-terminals. */
+static bool is_terminal(unsigned major)
+{
+	return major == 4 || major == 5 || (major >= 136 && major <= 143);
+}
+
+int os_look_at(int fd, struct os_look *out)
 {
 	struct statx st;
 
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0)
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_NLINK, &st) < 0)
 		return -1;
-	return st.stx_mode & S_IFMT;
+	*out = (struct os_look){
+		.type = st.stx_mode & S_IFMT,
+		.device = makedev(st.stx_dev_major, st.stx_dev_minor),
+		.links = st.stx_nlink,
+		.is_terminal = (st.stx_mode & S_IFMT) == S_IFCHR && is_terminal(st.stx_rdev_major),
+	};
+	return 0;
+}
+
+/* linux/mman.h has the structs only since 6.5; the system call's number is the same everywhere. */
+enum { SYS_CACHESTAT = 451 };
+
+struct cachestat_range {
+	uint64_t off, len;
+};
+
+struct cachestat {
+	uint64_t cached, dirty, writeback, evicted, recently_evicted;
+};
+
+/*
+ * Pages that are being read count as cached too, so the first and the last byte are also asked for without waiting, which
+ * only those that are up to date answer. (That alone would start to read cold ones.)
+ */
+enum os_heat os_heat(int fd, off_t offset, uint64_t n)
+{
+	const uint64_t page = 4096, first = (uint64_t)offset / page, last = ((uint64_t)offset + n - 1) / page;
+	struct cachestat_range range = {.off = (uint64_t)offset, .len = n};
+	struct cachestat found = {0};
+	char byte;
+
+	if (syscall(SYS_CACHESTAT, fd, &range, &found, 0U) < 0)
+		return OS_HEAT_UNKNOWN;
+	if (found.cached < last - first + 1)
+		return OS_HEAT_COLD;
+	if (os_read_cached(fd, &byte, 1, offset) != 1)
+		return OS_HEAT_COLD;
+	if (n > 1 && os_read_cached(fd, &byte, 1, offset + (off_t)n - 1) != 1)
+		return OS_HEAT_COLD;
+	return OS_HEAT_HOT;
+}
+
+ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset)
+{
+	struct iovec iov = {.iov_base = buf, .iov_len = n};
+
+	return preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
 }
 
 int os_is_pipe(int fd)
@@ -77,6 +197,57 @@ ssize_t os_splice_to_pipe(int pipe, int file, off_t *offset, size_t n)
 	return splice(file, offset, pipe, NULL, n, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 }
 
+ssize_t os_splice_from_pipe(int dest, int pipe, size_t n)
+{
+	return splice(pipe, NULL, dest, NULL, n, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+}
+
+ssize_t os_splice_to_file(int file, off_t *offset, int pipe, size_t n)
+{
+	return splice(pipe, NULL, file, offset, n, SPLICE_F_MOVE);
+}
+
+/* Only the pipe is asked not to wait: splice(2) reads the file's pages as read(2) would. */
+ssize_t os_fill_pipe(int pipe, int file, off_t *offset, size_t n)
+{
+	return splice(file, offset, pipe, NULL, n, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+}
+
+ssize_t os_copy_range(int dest, off_t *dest_offset, int file, off_t *offset, size_t n)
+{
+	return copy_file_range(file, offset, dest, dest_offset, n, 0);
+}
+
+int os_pipe(int ends[2], size_t size, size_t *got)
+{
+	int room;
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -1;
+	/* EPERM: the user has so many pipes that no more of them may grow. What it has then is what it gets. */
+	room = fcntl(ends[1], F_SETPIPE_SZ, (int)size);
+	if (room <= 0)
+		room = fcntl(ends[1], F_GETPIPE_SZ);
+	*got = room > 0 ? (size_t)room : PIPE_BUF;
+	return 0;
+}
+
+uint64_t os_pipe_budget(void)
+{
+	uint64_t pages = 16384; /* the kernel's default */
+	char text[32];
+	int fd = open("/proc/sys/fs/pipe-user-pages-soft", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (n > 0) {
+		text[n] = '\0';
+		pages = strtoull(text, NULL, 10);
+	}
+	return pages == 0 ? UINT64_MAX : pages * 4096; /* 0: no limit */
+}
+
 /*
  * For a FIFO with a name, which refuses RWF_NOWAIT, and for kernels whose pipes do: one that polls writable takes PIPE_BUF
  * bytes without waiting, unless somebody else fills it at this moment.
@@ -85,6 +256,8 @@ static ssize_t write_polled(int pipe, const void *buf, size_t n)
 {
 	struct pollfd p = {.fd = pipe, .events = POLLOUT};
 
+	if (n > PIPE_BUF)
+		n = PIPE_BUF;
 	if (poll(&p, 1, 0) == 1 && p.revents & (POLLOUT | POLLERR)) {
 		tick_guard();
 		return write(pipe, buf, n);

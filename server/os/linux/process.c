@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -61,6 +62,22 @@ void os_close_except(int *keep, unsigned n)
 int os_watch_process(pid_t pid)
 {
 	return (int)syscall(SYS_pidfd_open, pid, 0U);
+}
+
+pid_t os_fork_sharing_files(void)
+{
+	/* libc's fork(2) cannot share the table. Its own state does not matter to a child that only closes and ends. */
+	return (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+int os_leave_shared_files(void)
+{
+	return unshare(CLONE_FILES);
+}
+
+void os_end_with_parent(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 }
 
 int os_harden(void)

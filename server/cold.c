@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/cold.h"
+
+#include "server/os/files.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum {
+	CHUNK_MIN = 64 * 1024,
+	CARRY_SIZE = 64 * 1024,
+	COPY_CHUNK = 8 * 1024 * 1024, /* from file to file, which takes no pipe; few enough to be cancelled soon */
+};
+
+/* A job of one chunk shall take less than what makes its device count as sick. */
+static const uint64_t SLOW_NS = 30 * 1000 * 1000, FAST_NS = 10 * 1000 * 1000;
+
+static const struct pipe_pair no_pipe = {-1, -1, 0};
+
+static struct cold *from_holder(struct pipe_holder *h)
+{
+	return container_of(h, struct cold, holder);
+}
+
+static void drop_pipe(struct cold *c, struct pipe_pair *pair, bool empty)
+{
+	if (pair->read_fd >= 0)
+		pipes_put(&c->engine->pipes, pair, empty);
+	*pair = no_pipe;
+}
+
+/* Forgets what is in the pipes: it is read again, from what the destination has got on. */
+static void start_over(struct cold *c)
+{
+	if (c->reading)
+		jobs_abandon(&c->engine->jobs, c->reading);
+	c->reading = NULL;
+	pipes_moving(&c->holder);
+	drop_pipe(c, &c->draining, false);
+	drop_pipe(c, &c->filling, false);
+	c->in_draining = c->in_filling = 0;
+	c->carry_len = 0;
+	c->end = 0;
+}
+
+static void on_rob(struct pipe_holder *h)
+{
+	start_over(from_holder(h));
+}
+
+struct cold *cold_new(const struct cold_config *config)
+{
+	struct cold *c = malloc(sizeof *c);
+
+	if (!c)
+		return NULL;
+	*c = (struct cold){
+		.engine = config->engine,
+		.move = config->move,
+		.file = config->file,
+		.dest = config->dest,
+		.dest_parked = config->dest_parked,
+		.uid = config->uid,
+		.wake = config->wake,
+		.owner = config->owner,
+		.holder = {.rob = on_rob},
+		.draining = no_pipe,
+		.filling = no_pipe,
+		.chunk = PIPE_CHUNK,
+		/* What has no position, or has it where it ends, is asked for none. */
+		.knows_position = config->dest.kind != DEST_FILE || config->dest.appends,
+	};
+	list_init(&c->holder.node);
+	return c;
+}
+
+void cold_free(struct cold *c)
+{
+	if (!c)
+		return;
+	start_over(c);
+	if (c->writing)
+		jobs_abandon(&c->engine->jobs, c->writing);
+	free(c->carry);
+	free(c);
+}
+
+uint64_t cold_since_ns(const struct cold *c)
+{
+	uint64_t since = c->reading ? c->reading_ns : UINT64_MAX;
+
+	return c->writing && c->writing_ns < since ? c->writing_ns : since;
+}
+
+/* ---- Reading */
+
+static bool give_pipe(void *owner, struct job_spec *spec)
+{
+	struct cold *c = owner;
+
+	if (pipes_get(&c->engine->pipes, &c->filling) < 0)
+		return false;
+	spec->fds[1] = c->filling.write_fd;
+	return true;
+}
+
+/* Of a reader that was killed: what the pipe holds it has read. */
+static uint64_t count_bytes(const struct pipe_pair *pair)
+{
+	int n = 0;
+
+	if (pair->read_fd < 0 || ioctl(pair->read_fd, FIONREAD, &n) < 0 || n < 0)
+		return 0;
+	return (uint64_t)n;
+}
+
+static void adapt_chunk(struct cold *c, uint64_t took_ns)
+{
+	if (took_ns > SLOW_NS && c->chunk > CHUNK_MIN)
+		c->chunk /= 2;
+	else if (took_ns < FAST_NS && c->chunk < PIPE_CHUNK)
+		c->chunk *= 2;
+}
+
+static void on_read(void *owner, const struct job_answer *answer, int fd)
+{
+	struct cold *c = owner;
+
+	(void)fd; /* there is none */
+	c->reading = NULL;
+	adapt_chunk(c, c->engine->loop.now_ns - c->reading_ns);
+	if (answer) {
+		c->in_filling = answer->bytes;
+		c->end = answer->err != 0 ? answer->err : answer->at_end ? COLD_EOF : 0;
+	} else {
+		c->in_filling = count_bytes(&c->filling);
+		c->end = c->retried ? EIO : 0;
+		c->retried = true;
+	}
+	if (c->in_filling == 0)
+		drop_pipe(c, &c->filling, true);
+	c->wake(c->owner);
+}
+
+int cold_read(struct cold *c)
+{
+	uint64_t ahead = c->in_draining + c->in_filling, left = c->move->left - ahead;
+	const struct job_spec spec = {
+		.pool = POOL_READ,
+		.use = {.device = c->file->device, .uid = c->uid},
+		.letter =
+			{
+				.kind = JOB_READ,
+				.flags = c->file->parked ? JOB_FILE_PARKED : JOB_CLOSES_AT_ONCE,
+				.offset = c->move->offset + (int64_t)ahead,
+				.length = left < c->chunk ? left : c->chunk,
+			},
+		.fds = {c->file->fd, -1},
+		.nfds = 2,
+		.prepare = give_pipe,
+	};
+
+	counter_add(&c->engine->own->cold_turns, 1);
+	c->reading_ns = c->engine->loop.now_ns;
+	c->reading = jobs_submit(&c->engine->jobs, &spec, c->reading_ns, on_read, c);
+	if (c->reading)
+		return 0;
+	errno = ENOMEM;
+	return -1;
+}
+
+/* Reads the next chunk while this one drains, if that costs nobody a pipe, and is not in memory anyway. */
+static void read_ahead(struct cold *c)
+{
+	struct engine *e = c->engine;
+	uint64_t left = c->move->left - c->in_draining;
+	int64_t at = c->move->offset + (int64_t)c->in_draining;
+
+	if (c->reading || c->in_filling > 0 || c->end != 0 || left == 0 || !pipes_plenty(&e->pipes))
+		return;
+	if (!dest_is_written(c->dest.kind) &&
+		residency_heat(&e->residency, c->file, at, left < c->chunk ? left : c->chunk, left, e->loop.now_ns) !=
+			HEAT_COLD)
+		return;
+	cold_read(c); /* if there is no memory for it now, it is read when it is needed */
+}
+
+/* The bytes that were read ahead are next. False if there are none. */
+static bool take_filled(struct cold *c)
+{
+	drop_pipe(c, &c->draining, true);
+	if (c->reading || c->in_filling == 0)
+		return false;
+	c->draining = c->filling;
+	c->in_draining = c->in_filling;
+	c->filling = no_pipe;
+	c->in_filling = 0;
+	return true;
+}
+
+/* ---- To what can be polled */
+
+static void advance(struct cold *c, uint64_t n)
+{
+	c->move->offset += (off_t)n;
+	c->move->left -= n;
+	c->in_draining -= n;
+}
+
+static bool must_copy(const struct cold *c)
+{
+	return c->copies || c->carry_len > 0 || c->move->kind == DEST_STREAM_BLOCKING || c->move->kind == DEST_TERMINAL;
+}
+
+/* What was read out of the pipe and not taken is kept, since it cannot be put back. */
+static ssize_t drain_by_copy(struct cold *c)
+{
+	ssize_t n;
+
+	if (!c->carry && !(c->carry = malloc(CARRY_SIZE)))
+		return -1;
+	if (c->carry_len == 0) {
+		n = read(c->draining.read_fd, c->carry, c->in_draining < CARRY_SIZE ? c->in_draining : CARRY_SIZE);
+		if (n <= 0) {
+			errno = n == 0 || errno == EAGAIN ? EIO : errno;
+			return -1;
+		}
+		c->carry_at = 0;
+		c->carry_len = (uint32_t)n;
+	}
+	n = move_put(c->move, c->carry + c->carry_at, c->carry_len);
+	if (n > 0) {
+		c->carry_at += (uint32_t)n;
+		c->carry_len -= (uint32_t)n;
+	}
+	return n;
+}
+
+static enum move_result drain(struct cold *c, uint64_t *budget)
+{
+	while (c->in_draining > 0 && *budget > 0) {
+		uint64_t n = c->in_draining < *budget ? c->in_draining : *budget;
+		ssize_t moved = must_copy(c) ? drain_by_copy(c) : move_from_pipe(c->move, c->draining.read_fd, n);
+
+		if (moved > 0) {
+			advance(c, (uint64_t)moved);
+			*budget -= (uint64_t)moved < *budget ? (uint64_t)moved : *budget;
+		} else if (moved < 0 && errno == EAGAIN && !must_copy(c)) {
+			return MOVE_BLOCKED;
+		} else if (moved < 0 && errno == EAGAIN && c->carry_len > 0) {
+			return MOVE_BLOCKED;
+		} else if (moved < 0 && move_is_refusal(errno) && !must_copy(c)) {
+			c->copies = true;
+			counter_add(&c->engine->own->fallbacks, 1);
+		} else if (moved == 0 || (errno != EINTR && errno != EAGAIN)) {
+			errno = moved == 0 ? EIO : errno;
+			return MOVE_FAILED;
+		}
+	}
+	return c->in_draining > 0 ? MOVE_MORE : MOVE_DONE;
+}
+
+/* Nothing is in the pipes any more: what comes now? */
+static enum move_result next_step(const struct cold *c)
+{
+	if (c->move->left == 0)
+		return MOVE_DONE;
+	if (c->reading)
+		return MOVE_WAITING;
+	if (c->end == COLD_EOF)
+		return MOVE_SHORT;
+	if (c->end != 0) {
+		errno = c->end;
+		return MOVE_FAILED;
+	}
+	return MOVE_COLD;
+}
+
+static enum move_result run_polled(struct cold *c, uint64_t budget)
+{
+	do {
+		enum move_result result;
+
+		if (c->in_draining == 0)
+			continue;
+		read_ahead(c);
+		result = drain(c, &budget);
+		if (result == MOVE_BLOCKED)
+			pipes_stalled(&c->engine->pipes, &c->holder, c->engine->loop.now_ns);
+		else
+			pipes_moving(&c->holder);
+		if (result != MOVE_DONE)
+			return result;
+	} while (take_filled(c));
+	return next_step(c);
+}
+
+/* ---- To what only helpers write */
+
+static void on_written(void *owner, const struct job_answer *answer, int fd)
+{
+	struct cold *c = owner;
+	bool again = c->dest.kind == DEST_FILE && !c->dest.appends && !c->retried;
+
+	(void)fd; /* there is none */
+	c->writing = NULL;
+	if (answer) {
+		counter_add(&c->engine->own->fallbacks, answer->fallbacks);
+		c->position = answer->position;
+		c->knows_position = true;
+		c->move->offset += (off_t)answer->bytes;
+		c->move->left -= answer->bytes;
+		c->in_draining -= answer->bytes < c->in_draining ? answer->bytes : c->in_draining;
+		c->write_err = answer->err;
+		if (answer->at_end && c->write_err == 0)
+			c->end = COLD_EOF;
+	} else if (again) {
+		c->retried = true;
+		start_over(c); /* the same bytes to the same place */
+	} else {
+		c->write_err = EIO;
+	}
+	c->wake(c->owner);
+}
+
+static enum move_result write_job(struct cold *c, enum job_kind kind, uint64_t length)
+{
+	struct job_spec spec = {
+		.pool = POOL_WRITE,
+		.use = {.device = c->dest.device, .uid = c->uid},
+		.letter =
+			{
+				.kind = (uint32_t)kind,
+				.offset = c->move->offset,
+				.length = length,
+				.position = c->position,
+				.flags = (c->dest_parked ? JOB_DEST_PARKED : 0U) |
+					 (c->dest.appends ? JOB_APPENDS : 0U) |
+					 (c->dest.kind == DEST_DEVICE ? JOB_IS_STREAM : 0U),
+			},
+		.fds = {c->move->dest, -1},
+		.nfds = 1,
+	};
+
+	if (kind != JOB_TELL) {
+		spec.fds[spec.nfds++] = kind == JOB_COPY ? c->file->fd : c->draining.read_fd;
+		if (kind == JOB_COPY && c->file->parked)
+			spec.letter.flags |= JOB_FILE_PARKED;
+	}
+	c->writing_ns = c->engine->loop.now_ns;
+	c->writing = jobs_submit(&c->engine->jobs, &spec, c->writing_ns, on_written, c);
+	if (c->writing)
+		return MOVE_WAITING;
+	errno = ENOMEM;
+	return MOVE_FAILED;
+}
+
+/* One device is as sick as itself: a helper may wait for it at both ends. */
+static bool can_copy(const struct cold *c)
+{
+	return c->dest.kind == DEST_FILE && c->dest.device == c->file->device;
+}
+
+static enum move_result run_written(struct cold *c)
+{
+	enum move_result result;
+
+	if (c->writing)
+		return MOVE_WAITING;
+	if (c->write_err != 0) {
+		errno = c->write_err;
+		return MOVE_FAILED;
+	}
+	if (c->move->left == 0)
+		return MOVE_DONE;
+	if (!c->knows_position)
+		return write_job(c, JOB_TELL, 0);
+	if (c->in_draining > 0 || take_filled(c)) {
+		read_ahead(c);
+		return write_job(c, JOB_DRAIN, c->in_draining);
+	}
+	result = next_step(c);
+	if (result == MOVE_COLD && can_copy(c))
+		return write_job(c, JOB_COPY, c->move->left < COPY_CHUNK ? c->move->left : COPY_CHUNK);
+	if (result == MOVE_COLD)
+		return cold_read(c) < 0 ? MOVE_FAILED : MOVE_WAITING;
+	return result;
+}
+
+enum move_result cold_run(struct cold *c, uint64_t budget)
+{
+	return dest_is_written(c->dest.kind) ? run_written(c) : run_polled(c, budget);
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/residency.h"
+
+#include "server/os/files.h"
+
+#include <time.h>
+
+enum {
+	TRY_MAX = 64 * 1024,
+	ATIME_DAY = 24 * 60 * 60, /* relatime's rule, mount(8) */
+};
+
+static const uint64_t SICK_NS = 100 * 1000 * 1000, LOOK_NS = 1000 * 1000;
+
+void residency_init(struct residency *r, const struct os_root *root, struct pools *pools)
+{
+	*r = (struct residency){.root = *root, .pools = pools};
+}
+
+bool residency_allows(struct residency *r, uint64_t now_ns)
+{
+	if (!r->root.local || !r->root.opens_cached)
+		return false;
+	if (now_ns - r->looked_ns >= LOOK_NS) {
+		r->looked_ns = now_ns;
+		r->sick = pool_is_sick(r->pools, r->root.device, now_ns, SICK_NS);
+	}
+	return !r->sick;
+}
+
+static bool is_later(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec > b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec > b->tv_nsec);
+}
+
+static bool atime_is_due(const struct os_root *root, const struct stat *st)
+{
+	if (!root->updates_atime)
+		return false;
+	if (root->strict_atime)
+		return true;
+	return !is_later(&st->st_atim, &st->st_mtim) || !is_later(&st->st_atim, &st->st_ctim) ||
+	       time(NULL) - st->st_atim.tv_sec >= ATIME_DAY;
+}
+
+void residency_describe(const struct residency *r, const struct stat *st, bool parked, struct source_file *f)
+{
+	f->parked = parked;
+	f->device = st->st_dev;
+	f->local = !parked && r->root.local && st->st_dev == r->root.device;
+	f->atime_due = f->local && atime_is_due(&r->root, st);
+}
+
+void residency_was_read(const struct residency *r, struct source_file *f)
+{
+	f->atime_due = f->atime_due && r->root.strict_atime;
+}
+
+enum heat residency_heat(
+	struct residency *r, const struct source_file *f, int64_t offset, uint64_t n, uint64_t left, uint64_t now_ns)
+{
+	if (!f->local || f->atime_due || !residency_allows(r, now_ns))
+		return HEAT_COLD;
+	if (r->root.resident)
+		return HEAT_HOT;
+	if (r->root.tells_heat) {
+		switch (os_heat(f->fd, offset, n)) {
+		case OS_HEAT_HOT:
+			return HEAT_HOT;
+		case OS_HEAT_COLD:
+			return HEAT_COLD;
+		case OS_HEAT_UNKNOWN:
+			break;
+		}
+	}
+	return left <= TRY_MAX ? HEAT_TRY : HEAT_COLD;
+}

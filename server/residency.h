@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Hot or cold: whether a worker may touch a file, or its bytes, itself. It may only if it has proof that it will not wait
+ * for a disk; whatever is not proven goes through a helper.
+ */
+#ifndef SFD_RESIDENCY_H
+#define SFD_RESIDENCY_H
+
+#include "server/os/root.h"
+#include "server/pool.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+/* An open file. */
+struct source_file {
+	int fd;         /* owned by whoever has the struct; -1: none */
+	bool parked;    /* it is a socket that holds the file: see park.h */
+	bool local;     /* on the root's own file system, and that is a local one */
+	bool atime_due; /* reading would write its access time */
+	uint64_t device;
+};
+
+struct residency {
+	struct os_root root;
+	struct pools *pools;
+	uint64_t looked_ns;
+	bool sick; /* some job for the root's device has taken long */
+};
+
+void residency_init(struct residency *r, const struct os_root *root, struct pools *pools);
+
+/* Whether the root's own file system may be asked at all, for what is in memory. */
+bool residency_allows(struct residency *r, uint64_t now_ns);
+
+/* What a worker knows of a file that it, or a helper, has opened. */
+void residency_describe(const struct residency *r, const struct stat *st, bool parked, struct source_file *f);
+
+/* The helper that reads the first bytes sees to the access time. */
+void residency_was_read(const struct residency *r, struct source_file *f);
+
+enum heat {
+	HEAT_HOT,
+	HEAT_TRY, /* nobody says, but it is little: try to copy it without waiting */
+	HEAT_COLD
+};
+
+/* Whether `n` bytes (more than 0) from `offset` on are in memory, of `left` that are still to be sent. */
+enum heat residency_heat(
+	struct residency *r, const struct source_file *f, int64_t offset, uint64_t n, uint64_t left, uint64_t now_ns);
+
+#endif
