@@ -10,6 +10,7 @@
 
 enum {
 	CHUNK_MIN = 64 * 1024,
+	CHUNK_FIRST = 128 * 1024,
 	CARRY_SIZE = 64 * 1024,
 	COPY_CHUNK = 8 * 1024 * 1024, /* from file to file, which takes no pipe; few enough to be cancelled soon */
 };
@@ -68,7 +69,6 @@ struct cold *cold_new(const struct cold_config *config)
 		.holder = {.rob = on_rob},
 		.draining = no_pipe,
 		.filling = no_pipe,
-		.chunk = PIPE_CHUNK,
 		/* What has no position, or has it where it ends, is asked for none. */
 		.knows_position = config->dest.kind != DEST_FILE || config->dest.appends,
 	};
@@ -116,12 +116,24 @@ static uint64_t count_bytes(const struct pipe_pair *pair)
 	return (uint64_t)n;
 }
 
+/* What is known of each device is kept where its number leads; two that share a place only take longer to find out. */
+static struct chunk_size *chunk_of(struct cold *c)
+{
+	struct chunk_size *s = &c->engine->chunks[c->file->device % ENGINE_CHUNKS];
+
+	if (s->device != c->file->device || s->bytes == 0)
+		*s = (struct chunk_size){.device = c->file->device, .bytes = CHUNK_FIRST};
+	return s;
+}
+
 static void adapt_chunk(struct cold *c, uint64_t took_ns)
 {
-	if (took_ns > SLOW_NS && c->chunk > CHUNK_MIN)
-		c->chunk /= 2;
-	else if (took_ns < FAST_NS && c->chunk < PIPE_CHUNK)
-		c->chunk *= 2;
+	struct chunk_size *s = chunk_of(c);
+
+	if (took_ns > SLOW_NS && s->bytes > CHUNK_MIN)
+		s->bytes /= 2;
+	else if (took_ns < FAST_NS && s->bytes < PIPE_CHUNK)
+		s->bytes *= 2;
 }
 
 static void on_read(void *owner, const struct job_answer *answer, int fd)
@@ -130,8 +142,8 @@ static void on_read(void *owner, const struct job_answer *answer, int fd)
 
 	(void)fd; /* there is none */
 	c->reading = NULL;
-	adapt_chunk(c, c->engine->loop.now_ns - c->reading_ns);
 	if (answer) {
+		adapt_chunk(c, answer->took_ns);
 		c->in_filling = answer->bytes;
 		c->end = answer->err != 0 ? answer->err : answer->at_end ? COLD_EOF : 0;
 	} else {
@@ -146,7 +158,7 @@ static void on_read(void *owner, const struct job_answer *answer, int fd)
 
 int cold_read(struct cold *c)
 {
-	uint64_t ahead = c->in_draining + c->in_filling, left = c->move->left - ahead;
+	uint64_t ahead = c->in_draining + c->in_filling, left = c->move->left - ahead, chunk = chunk_of(c)->bytes;
 	const struct job_spec spec = {
 		.pool = POOL_READ,
 		.use = {.device = c->file->device, .uid = c->uid},
@@ -155,7 +167,7 @@ int cold_read(struct cold *c)
 				.kind = JOB_READ,
 				.flags = c->file->parked ? JOB_FILE_PARKED : JOB_CLOSES_AT_ONCE,
 				.offset = c->move->offset + (int64_t)ahead,
-				.length = left < c->chunk ? left : c->chunk,
+				.length = left < chunk ? left : chunk,
 			},
 		.fds = {c->file->fd, -1},
 		.nfds = 2,
@@ -175,14 +187,13 @@ int cold_read(struct cold *c)
 static void read_ahead(struct cold *c)
 {
 	struct engine *e = c->engine;
-	uint64_t left = c->move->left - c->in_draining;
+	uint64_t left = c->move->left - c->in_draining, chunk = chunk_of(c)->bytes;
 	int64_t at = c->move->offset + (int64_t)c->in_draining;
 
 	if (c->reading || c->in_filling > 0 || c->end != 0 || left == 0 || !pipes_plenty(&e->pipes))
 		return;
-	if (!dest_is_written(c->dest.kind) &&
-		residency_heat(&e->residency, c->file, at, left < c->chunk ? left : c->chunk, left, e->loop.now_ns) !=
-			HEAT_COLD)
+	if (!dest_is_written(c->dest.kind) && residency_heat(&e->residency, c->file, at, left < chunk ? left : chunk,
+						      left, e->loop.now_ns) != HEAT_COLD)
 		return;
 	cold_read(c); /* if there is no memory for it now, it is read when it is needed */
 }

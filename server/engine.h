@@ -12,6 +12,13 @@
 #include "server/table.h"
 #include "server/timer.h"
 
+/* How much is read of a device at a time. */
+struct chunk_size {
+	uint64_t device, bytes;
+};
+
+enum { ENGINE_CHUNKS = 16 };
+
 struct engine {
 	struct loop loop;
 	struct table table;
@@ -20,6 +27,7 @@ struct engine {
 	struct jobs jobs;
 	struct pipes pipes;
 	struct residency residency;
+	struct chunk_size chunks[ENGINE_CHUNKS];
 	int root_fd; /* not owned */
 	struct stats *columns, *own;
 	unsigned column_count;

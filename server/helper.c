@@ -23,7 +23,7 @@ enum {
 	MAILBOX_FULL_MS = 1000, /* how long to wait for room before looking again */
 };
 
-static const char *const titles[POOL_KINDS] = {"opener", "reader", "writer"};
+static const char *const titles[POOL_KINDS] = {"open", "read", "write"}; /* a process's name has 15 bytes */
 
 static void set_signals(void)
 {
@@ -58,7 +58,8 @@ static void become_harmless(const struct helper_config *config)
 		keep[n++] = config->mailboxes[i];
 	os_close_except(keep, n);
 	if (identity_assume(&config->identity) < 0 || (config->identity.change && os_harden() < 0)) {
-		log_line(LOG_LEVEL_ERROR, "%s: cannot give up privileges: %s", titles[config->kind], strerror(errno));
+		log_line(LOG_LEVEL_ERROR, "a helper (%s) cannot give up its privileges: %s", titles[config->kind],
+			strerror(errno));
 		_exit(EX_NOPERM);
 	}
 }
@@ -171,8 +172,12 @@ static void do_job(const struct helper_config *config, const struct job_letter *
 		return; /* meant for one who was here before us */
 	w.answer = (struct job_answer){.pool = place.kind, .index = place.index, .seq = place.seq};
 	w.answer.err = unpack(&w, m);
-	if (w.answer.err == 0)
+	if (w.answer.err == 0) {
+		uint64_t began = clock_now_ns();
+
 		run(&w);
+		w.answer.took_ns = clock_now_ns() - began;
+	}
 	if (in_haste && w.file < 0) {
 		close_all(&w);
 		hand_on(config, place, letter->worker);

@@ -56,6 +56,7 @@ struct job_answer {
 	uint32_t parked;           /* the file that comes with it is in a socket */
 	uint32_t fallbacks;        /* ways to write that were refused */
 	uint64_t bytes;
+	uint64_t took_ns; /* without the time in the queue */
 	int64_t position;
 	struct stat st;
 };
