@@ -17,7 +17,7 @@
  *                                             v
  *                                           freed
  *
- * Most small transfers begin and are over in one call. A transfer ends in one place, finish(), from any state.
+ * Most small transfers begin and are over in one call. A transfer ends in one place, transfer_finish(), from any state.
  */
 #ifndef SFD_TRANSFER_H
 #define SFD_TRANSFER_H
