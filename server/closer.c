@@ -6,7 +6,9 @@
 #include "server/os/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -24,6 +26,7 @@ enum {
 
 struct waiter {
 	pid_t pid;
+	int fd; /* not close-on-exec, unlike all others: so a number that is used again is not taken for it */
 	uint64_t since_ns;
 	bool alone; /* it has a table of its own by now */
 };
@@ -31,6 +34,7 @@ struct waiter {
 /* A worker has one table of descriptors, so there is one of these. */
 static struct {
 	bool ready;
+	bool cannot_leave; /* the system does not let us have a table of our own */
 	uint64_t device;
 	unsigned most, count, alone, sweepers;
 	struct waiter waiters[WAITERS_MAX];
@@ -77,15 +81,17 @@ static void enqueue(int fd)
 
 static bool start_one(int fd, uint64_t now_ns)
 {
-	pid_t pid = os_fork_sharing_files();
+	pid_t pid;
 
+	fcntl(fd, F_SETFD, 0);
+	pid = os_fork_sharing_files();
 	if (pid == 0) {
 		close(fd);
 		_exit(0);
 	}
 	if (pid < 0)
 		return false;
-	closer.waiters[closer.count++] = (struct waiter){.pid = pid, .since_ns = now_ns};
+	closer.waiters[closer.count++] = (struct waiter){.pid = pid, .fd = fd, .since_ns = now_ns};
 	return true;
 }
 
@@ -119,21 +125,63 @@ void closer_close_file(int fd)
 		enqueue(fd);
 }
 
+/* What is to be closed by others, or has yet to be: of this memory's copy, so nobody changes it. */
+static void close_queue(bool sockets)
+{
+	for (unsigned i = 0; i < closer.queued; i++) {
+		struct os_look look;
+
+		if (os_look_at(closer.queue[i], &look) == 0 && (look.type == S_IFSOCK) == sockets)
+			close(closer.queue[i]);
+	}
+}
+
+/* It was started in this table, and has not come to its close(2). */
+static bool has_yet_to_close(const struct waiter *w)
+{
+	return !w->alone && fcntl(w->fd, F_GETFD) == 0;
+}
+
 /*
- * Waits until the worker has left the table, then empties it, but for what would make this process wait too. A copy of the
- * worker's memory says what that is.
+ * Waits until the worker has left the table, then empties it. What is in the queue, and what those who were started last
+ * may not have closed yet, comes at the end: it may wait here too, though not the sockets, which the worker still has.
  */
 static _Noreturn void sweep(int go, pid_t worker)
 {
 	struct pollfd p = {.fd = go, .events = POLLIN};
+	int keep[2 * WAITERS_MAX];
+	unsigned n = 0;
+	char byte;
 
 	os_end_with_parent();
 	while (poll(&p, 1, SWEEP_LOOK_MS) <= 0) {
 		if (getppid() != worker)
 			_exit(1);
 	}
-	os_close_except(closer.queue, closer.queued);
+	if (!(p.revents & POLLIN) || read(go, &byte, 1) != 1)
+		_exit(1);
+	for (unsigned i = 0; i < closer.count; i++) {
+		if (has_yet_to_close(&closer.waiters[i]))
+			keep[n++] = closer.waiters[i].fd;
+	}
+	for (unsigned i = 0; i < closer.queued && n < 2 * WAITERS_MAX; i++)
+		keep[n++] = closer.queue[i];
+	os_close_except(keep, n);
+	close_queue(true);
+	close_queue(false);
 	_exit(0);
+}
+
+/* Whoever has not come to its close(2) yet closes it in the old table only: in ours somebody else has to. */
+static void take_back(void)
+{
+	for (unsigned i = 0; i < closer.count; i++) {
+		struct waiter *w = &closer.waiters[i];
+
+		if (has_yet_to_close(w))
+			enqueue(w->fd);
+		w->alone = true;
+	}
 }
 
 /* The worker goes on with a copy of the table, and those who wait are left with an empty one. */
@@ -148,12 +196,20 @@ static void leave_alone(void)
 	pid = os_fork_sharing_files();
 	if (pid == 0)
 		sweep(go[0], worker);
-	if (pid > 0 && os_leave_shared_files() == 0) {
+	if (pid > 0)
 		closer.sweepers++;
-		for (unsigned i = 0; i < closer.count; i++)
-			closer.waiters[i].alone = true;
+	if (pid > 0 && os_leave_shared_files() < 0) {
+		/* It must not look at the pipe again once that is closed. */
+		kill(pid, SIGKILL);
+		closer.cannot_leave = true;
+		log_line(LOG_LEVEL_WARNING,
+			"processes that wait in close(2) keep all descriptors of a worker: unshare(2): %s",
+			strerror(errno));
+	} else if (pid > 0) {
+		take_back();
 		if (write(go[1], "", 1) != 1)
-			log_line(LOG_LEVEL_WARNING, "a process that closes a file keeps more than that: %s",
+			log_line(LOG_LEVEL_WARNING,
+				"a process that waits in close(2) keeps all descriptors of a worker: %s",
 				strerror(errno));
 	}
 	close(go[0]);
@@ -185,7 +241,7 @@ void closer_work(uint64_t now_ns)
 	reap();
 	for (unsigned i = 0; i < closer.count; i++)
 		waits = waits || (!closer.waiters[i].alone && closer.waiters[i].since_ns + PATIENCE_NS < now_ns);
-	if (waits)
+	if (waits && !closer.cannot_leave)
 		leave_alone();
 	start_some(now_ns);
 }
@@ -195,7 +251,7 @@ int closer_nap_ms(void)
 	if (closer.queued > 0 && closer.count < closer.most)
 		return NAP_MS;
 	for (unsigned i = 0; i < closer.count; i++) {
-		if (!closer.waiters[i].alone)
+		if (!closer.waiters[i].alone && !closer.cannot_leave)
 			return NAP_MS;
 	}
 	return closer.count > 0 || closer.sweepers > 0 ? LONG_NAP_MS : -1;
