@@ -215,6 +215,8 @@ static bool send_job(struct jobs *js, struct job *job, const struct place *place
 		len += job->spec.path_len + 1;
 	}
 	job->deaths = pool_deaths(js->pools, place->kind, place->index);
+	if (!pool_is_busy(js->pools, place))
+		return false; /* the helper there has died since the place was taken, so that death is none of this job's */
 	if (fdpass_send(js->boxes[place->kind][place->index], buf, len, job->spec.fds, job->spec.nfds) < 0)
 		return false;
 	rotate(js, job);
