@@ -30,7 +30,7 @@ SERVER_SRC := server/access.c server/begin.c server/channel.c server/closer.c se
 	server/fdpass.c server/helper.c server/helpers.c server/jobs.c server/limits.c server/listen.c server/log.c \
 	server/loop.c server/mailbox.c server/master.c server/mover.c server/open.c server/options.c server/park.c \
 	server/ping.c server/pipes.c server/pool.c server/privilege.c server/reader.c server/request.c server/residency.c \
-	server/restart.c server/stats.c server/table.c server/tick.c server/timer.c server/transfer.c server/worker.c \
+	server/restart.c server/second.c server/stats.c server/table.c server/tick.c server/timer.c server/transfer.c server/worker.c \
 	server/writer.c $(wildcard server/os/$(OS)/*.c)
 MAIN_SRC := server/main.c
 

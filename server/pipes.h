@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-	PIPE_CHUNK = 512 * 1024, /* how much is read at a time; more is not faster, and makes others wait */
+	PIPE_CHUNK = 1024 * 1024, /* how much is read at a time; more is not faster, and makes others wait */
 	PIPES_MAX = 128,         /* of a worker */
 	PIPES_SPARE = 8,         /* beside one for each reader */
 };

@@ -12,13 +12,7 @@ enum {
 	QUANTUM = 1024 * 1024, /* in each turn after the first */
 	PROGRESS_BYTES =
 		1024 * 1024, /* the first progress frame comes after so much, or so long; all others after so long */
-	PROGRESS_NS = 100 * 1000 * 1000,
 };
-
-static struct transfer *from_entry(struct table_entry *e)
-{
-	return e ? container_of(e, struct transfer, entry) : NULL;
-}
 
 /* ---- Frames */
 
@@ -57,7 +51,7 @@ static void report_progress(struct transfer *t)
 	if (channel_progress(t->channel, &frame))
 		t->reported = delivered;
 	t->progress_at = UINT64_MAX; /* only time counts after the first */
-	t->progress_at_ns = now_ns + PROGRESS_NS;
+	t->progress_at_ns = now_ns + TRANSFER_PROGRESS_NS;
 }
 
 static void report_end(struct transfer *t, int outcome)
@@ -156,7 +150,7 @@ void transfer_finish(struct transfer *t, int outcome)
 	}
 }
 
-static void end_hold(struct transfer *t)
+void transfer_end_hold(struct transfer *t)
 {
 	t->is_held = false;
 	if (t->state == TRANSFER_HELD)
@@ -466,7 +460,7 @@ void transfer_take_file(struct transfer *t, const struct opened *file, bool park
 	t->move.offset = file->offset;
 	t->move.left = t->size = file->size;
 	t->progress_at = PROGRESS_BYTES;
-	t->progress_at_ns = t->engine->loop.now_ns + PROGRESS_NS;
+	t->progress_at_ns = t->engine->loop.now_ns + TRANSFER_PROGRESS_NS;
 }
 
 static void begin_open(struct transfer *t, const struct opened *file)
@@ -522,66 +516,8 @@ void transfer_file_opened(struct transfer *t, const struct opened *file)
 		begin_move(t, file);
 }
 
-/* ---- The second message */
-
-static struct transfer *find_owned(struct engine *e, uint64_t id, const struct owner *who)
+void transfer_move_at_once(struct transfer *t)
 {
-	struct transfer *t = from_entry(table_find(&e->table, id));
-
-	return t && owner_same(&t->owner, who) ? t : NULL;
-}
-
-void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, int *dest, const struct hold *hold)
-{
-	struct transfer *t = find_owned(e, id, who);
-	struct dest d = {.kind = DEST_STREAM}; /* if it is none, close it like one */
-	int err;
-
-	if (!t || t->state != TRANSFER_OPENED || t->channel->gone)
-		return;
-	timers_clear(&e->timers, &t->timer);
-	if (hold) {
-		t->hold = *hold;
-		t->is_held = true;
-	}
-	err = *dest < 0 ? EMFILE : dest_classify(*dest, &d); /* EMFILE: mailed, but there was no room for it here */
-	if (err != 0) {
-		closer_close(*dest);
-		*dest = -1;
-	} else {
-		err = transfer_set_dest(t, *dest, &d);
-		*dest = -1;
-	}
 	t->state = TRANSFER_BLOCKED; /* in no list */
-	if (err != 0) {
-		transfer_finish(t, err);
-		return;
-	}
-	t->progress_at_ns = e->loop.now_ns + PROGRESS_NS;
-	settle(t, move_some(t, e->first_quantum));
-}
-
-void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who)
-{
-	struct transfer *t = find_owned(e, id, who);
-
-	if (t && t->state != TRANSFER_HELD && t->state != TRANSFER_ENDING)
-		transfer_finish(t, ECANCELED);
-}
-
-void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold)
-{
-	struct transfer *t = from_entry(table_find(&e->table, id));
-
-	if (t && t->is_held && t->hold.slot == hold->slot && t->hold.generation == hold->generation &&
-		t->hold.seq == hold->seq)
-		end_hold(t);
-}
-
-void transfer_review_hold(struct list *run)
-{
-	struct transfer *t = container_of(run, struct transfer, run);
-
-	if (!t->is_held || stats_generation(&t->engine->columns[t->hold.slot]) != t->hold.generation)
-		end_hold(t);
+	settle(t, move_some(t, t->engine->first_quantum));
 }

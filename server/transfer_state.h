@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What transfer.c, which moves and ends transfers, and begin.c, which begins them, share; nobody else includes it. */
+/* What transfer.c, which moves and ends transfers, begin.c and second.c share; nobody else includes it. */
 #ifndef SFD_TRANSFER_STATE_H
 #define SFD_TRANSFER_STATE_H
 
@@ -7,6 +7,8 @@
 #include "server/mover.h"
 #include "server/open.h"
 #include "server/transfer.h"
+
+enum { TRANSFER_PROGRESS_NS = 100 * 1000 * 1000 }; /* between two progress frames */
 
 enum transfer_state {
 	TRANSFER_OPENING,
@@ -82,6 +84,12 @@ void transfer_take_file(struct transfer *t, const struct opened *file, bool park
 
 /* Says so, and moves what can be moved at once. */
 void transfer_file_opened(struct transfer *t, const struct opened *file);
+
+/* One that waits in no list has its destination now, or gets its first turn. */
+void transfer_move_at_once(struct transfer *t);
+
+/* No other worker holds a copy of the destination any more. */
+void transfer_end_hold(struct transfer *t);
 
 /* Sets the timer to what is due next: a deadline, another try. */
 void transfer_arm_timer(struct transfer *t);
