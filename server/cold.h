@@ -32,7 +32,7 @@ struct cold {
 	uint64_t in_draining, in_filling; /* bytes; of the draining one those in `carry` included */
 	unsigned char *carry;             /* read out of the pipe and not yet written: where splice(2) cannot be used */
 	uint32_t carry_at, carry_len;
-	int end;        /* after what is in the pipes: 0, an errno, or COLD_EOF */
+	int end; /* after what is in the pipes: 0, an errno, or COLD_EOF */
 	int write_err;
 	int64_t position; /* where the next byte is to be written */
 	bool knows_position;

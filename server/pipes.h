@@ -15,8 +15,8 @@
 
 enum {
 	PIPE_CHUNK = 1024 * 1024, /* how much is read at a time; more is not faster, and makes others wait */
-	PIPES_MAX = 128,         /* of a worker */
-	PIPES_SPARE = 8,         /* beside one for each reader */
+	PIPES_MAX = 128,          /* of a worker */
+	PIPES_SPARE = 8,          /* beside one for each reader */
 };
 
 struct pipe_pair {
