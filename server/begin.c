@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const uint64_t LEASE_RETRY_NS = 20 * 1000 * 1000; /* doubled each time, up to */
-static const uint64_t LEASE_RETRY_MAX_NS = 500 * 1000 * 1000;
+static const uint64_t LEASE_RETRY_NS = UINT64_C(20000000); /* doubled each time, up to */
+static const uint64_t LEASE_RETRY_MAX_NS = UINT64_C(500000000);
 
 /* ---- Files that a helper opens */
 

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -49,17 +50,41 @@ void closer_init(uint64_t device, unsigned most)
 	closer.most = most < WAITERS_MAX ? most : WAITERS_MAX;
 }
 
-/* What a socket's close does is said by an option; anything else is a file, and only those of one device are known. */
-static bool closes_at_once(int fd)
+/*
+ * A socket's close waits for its peer if an option says so. And a UNIX socket's drops the descriptors that were sent to it
+ * and not received, whatever those are; nothing to read means that there are none.
+ */
+static bool socket_closes_at_once(int fd)
 {
 	struct linger linger = {0};
+	int unread = 0, domain = AF_UNIX;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &(socklen_t){sizeof linger}) < 0 ||
+		(linger.l_onoff && linger.l_linger > 0))
+		return false;
+	if (ioctl(fd, FIONREAD, &unread) == 0 && unread == 0)
+		return true;
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain});
+	return domain != AF_UNIX;
+}
+
+/* Of files only those of one device are known. */
+static bool closes_at_once(int fd)
+{
 	struct os_look look;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &(socklen_t){sizeof linger}) == 0)
-		return !linger.l_onoff || linger.l_linger == 0;
-	if (errno != ENOTSOCK || os_is_pipe(fd))
+	if (os_look_at(fd, &look) < 0)
+		return errno == EBADF;
+	switch (look.type) {
+	case S_IFIFO:
 		return true;
-	return os_look_at(fd, &look) == 0 && look.type == S_IFREG && look.links > 0 && look.device == closer.device;
+	case S_IFSOCK:
+		return socket_closes_at_once(fd);
+	case S_IFREG:
+		return look.links > 0 && look.device == closer.device;
+	default:
+		return false;
+	}
 }
 
 /* Never fails in a way that leaks: where there is no memory to remember a descriptor, closing it here is the lesser evil. */
@@ -113,6 +138,14 @@ void closer_close(int fd)
 		close(fd);
 	else
 		enqueue(fd);
+}
+
+void closer_close_later(int fd)
+{
+	if (fd >= 0 && closer.ready)
+		enqueue(fd);
+	else if (fd >= 0)
+		close(fd);
 }
 
 void closer_close_file(int fd)

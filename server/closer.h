@@ -23,6 +23,9 @@ void closer_init(uint64_t device, unsigned most);
 /* Closes any descriptor (-1: none). Where closer_init() was not called, in place, however long that takes. */
 void closer_close(int fd);
 
+/* The same, but never in the calling process: for what is certain to be risky. */
+void closer_close_later(int fd);
+
 /* The same for what is known to be a file of closer_init()'s device: closed at once if it has a name. */
 void closer_close_file(int fd);
 

@@ -16,7 +16,7 @@ enum {
 };
 
 /* A job of one chunk shall take less than what makes its device count as sick. */
-static const uint64_t SLOW_NS = 30 * 1000 * 1000, FAST_NS = 10 * 1000 * 1000;
+static const uint64_t SLOW_NS = UINT64_C(30000000), FAST_NS = UINT64_C(10000000);
 
 static const struct pipe_pair no_pipe = {-1, -1, 0};
 
@@ -46,9 +46,17 @@ static void start_over(struct cold *c)
 	c->end = 0;
 }
 
+/* Its bytes wait for a destination that is full, or for a writer. Afterwards there may be another deadline, or none. */
 static void on_rob(struct pipe_holder *h)
 {
-	start_over(from_holder(h));
+	struct cold *c = from_holder(h);
+
+	if (c->writing) {
+		jobs_abandon(&c->engine->jobs, c->writing);
+		c->writing = NULL;
+	}
+	start_over(c);
+	c->wake(c->owner);
 }
 
 struct cold *cold_new(const struct cold_config *config)
@@ -103,6 +111,7 @@ static bool give_pipe(void *owner, struct job_spec *spec)
 	if (pipes_get(&c->engine->pipes, &c->filling) < 0)
 		return false;
 	spec->fds[1] = c->filling.write_fd;
+	spec->fds[2] = c->filling.read_fd;
 	return true;
 }
 
@@ -169,8 +178,8 @@ int cold_read(struct cold *c)
 				.offset = c->move->offset + (int64_t)ahead,
 				.length = left < chunk ? left : chunk,
 			},
-		.fds = {c->file->fd, -1},
-		.nfds = 2,
+		.fds = {c->file->fd, -1, -1},
+		.nfds = 3,
 		.prepare = give_pipe,
 	};
 
@@ -258,9 +267,7 @@ static enum move_result drain(struct cold *c, uint64_t *budget)
 		if (moved > 0) {
 			advance(c, (uint64_t)moved);
 			*budget -= (uint64_t)moved < *budget ? (uint64_t)moved : *budget;
-		} else if (moved < 0 && errno == EAGAIN && !must_copy(c)) {
-			return MOVE_BLOCKED;
-		} else if (moved < 0 && errno == EAGAIN && c->carry_len > 0) {
+		} else if (moved < 0 && errno == EAGAIN && (c->carry_len > 0 || !must_copy(c))) {
 			return MOVE_BLOCKED;
 		} else if (moved < 0 && move_is_refusal(errno) && !must_copy(c)) {
 			c->copies = true;
@@ -336,6 +343,17 @@ static void on_written(void *owner, const struct job_answer *answer, int fd)
 	c->wake(c->owner);
 }
 
+/* There is a writer for what is in the pipe. */
+static bool start_draining(void *owner, struct job_spec *spec)
+{
+	struct cold *c = owner;
+
+	(void)spec;
+	c->waits_for_writer = false;
+	pipes_moving(&c->holder);
+	return true;
+}
+
 static enum move_result write_job(struct cold *c, enum job_kind kind, uint64_t length)
 {
 	struct job_spec spec = {
@@ -351,17 +369,23 @@ static enum move_result write_job(struct cold *c, enum job_kind kind, uint64_t l
 					 (c->dest.appends ? JOB_APPENDS : 0U) |
 					 (c->dest.kind == DEST_DEVICE ? JOB_IS_STREAM : 0U),
 			},
-		.fds = {c->move->dest, -1},
+		.fds = {c->move->dest, -1, -1},
 		.nfds = 1,
 	};
 
-	if (kind != JOB_TELL) {
-		spec.fds[spec.nfds++] = kind == JOB_COPY ? c->file->fd : c->draining.read_fd;
-		if (kind == JOB_COPY && c->file->parked)
-			spec.letter.flags |= JOB_FILE_PARKED;
+	if (kind == JOB_COPY) {
+		spec.fds[spec.nfds++] = c->file->fd;
+		spec.letter.flags |= c->file->parked ? JOB_FILE_PARKED : 0U;
+	} else if (kind == JOB_DRAIN) {
+		spec.fds[spec.nfds++] = c->draining.read_fd;
+		spec.fds[spec.nfds++] = c->draining.write_fd;
+		spec.prepare = start_draining;
 	}
 	c->writing_ns = c->engine->loop.now_ns;
+	c->waits_for_writer = kind == JOB_DRAIN;
 	c->writing = jobs_submit(&c->engine->jobs, &spec, c->writing_ns, on_written, c);
+	if (c->writing && c->waits_for_writer)
+		pipes_stalled(&c->engine->pipes, &c->holder, c->writing_ns);
 	if (c->writing)
 		return MOVE_WAITING;
 	errno = ENOMEM;

@@ -36,8 +36,9 @@ struct cold {
 	int write_err;
 	int64_t position; /* where the next byte is to be written */
 	bool knows_position;
-	bool copies;  /* splice(2) was refused */
-	bool retried; /* one helper has died */
+	bool waits_for_writer; /* what is in the draining pipe */
+	bool copies;           /* splice(2) was refused */
+	bool retried;          /* one helper has died */
 };
 
 enum { COLD_EOF = -1 };

@@ -15,7 +15,7 @@ static bool writable(int flags)
 	return (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
 }
 
-/* 0 and the socket's type; an errno otherwise, ENOTSOCK for anything but a socket. */
+/* 0, or an errno. */
 static int classify_socket(int fd, int flags, enum dest_kind *kind)
 {
 	int type, domain;
@@ -36,29 +36,30 @@ int dest_classify(int fd, struct dest *dest)
 {
 	int flags = fcntl(fd, F_GETFL);
 	struct os_look look;
-	int err;
 
 	*dest = (struct dest){.kind = DEST_PIPE};
 	if (flags < 0)
 		return errno;
 	if (!writable(flags))
 		return EBADF;
-	if (os_is_pipe(fd))
-		return 0;
-	err = classify_socket(fd, flags, &dest->kind);
-	if (err != ENOTSOCK)
-		return err;
 	if (os_look_at(fd, &look) < 0)
 		return errno;
 	dest->device = look.device;
 	dest->appends = flags & O_APPEND;
-	if (look.type == S_IFREG)
+	switch (look.type) {
+	case S_IFIFO:
+		return 0;
+	case S_IFSOCK:
+		return classify_socket(fd, flags, &dest->kind);
+	case S_IFREG:
 		dest->kind = DEST_FILE;
-	else if (look.type == S_IFCHR)
+		return 0;
+	case S_IFCHR:
 		dest->kind = look.is_terminal ? DEST_TERMINAL : DEST_DEVICE;
-	else
+		return 0;
+	default:
 		return EINVAL;
-	return 0;
+	}
 }
 
 bool dest_is_channel(int fd)

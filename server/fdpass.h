@@ -21,7 +21,7 @@ struct fdpass {
 	int fds[FDPASS_MAX + 1];
 };
 
-enum { FDPASS_SEND_MAX = 2 };
+enum { FDPASS_SEND_MAX = 3 };
 
 /* Sends one message with up to FDPASS_SEND_MAX descriptors, which stay the caller's. Never blocks. 0, or -1 and errno. */
 int fdpass_send(int sock, const void *buf, size_t len, const int *fds, unsigned nfds);

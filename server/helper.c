@@ -148,9 +148,10 @@ static void run(struct work *w)
 	}
 }
 
+/* Pipes come after the file that may wait in close(2). */
 static void close_all(struct work *w)
 {
-	for (unsigned i = 0; i < JOB_FDS_MAX; i++) {
+	for (unsigned i = JOB_FDS_MAX; i-- > 0;) {
 		if (w->fds[i] >= 0)
 			close(w->fds[i]);
 	}
@@ -164,8 +165,11 @@ static void close_all(struct work *w)
 static void do_job(const struct helper_config *config, const struct job_letter *letter, struct fdpass *m)
 {
 	struct place place = {.kind = config->kind, .index = config->index, .seq = letter->seq};
-	struct work w = {
-		.config = config, .letter = letter, .path = (const char *)(letter + 1), .file = -1, .fds = {-1, -1}};
+	struct work w = {.config = config,
+		.letter = letter,
+		.path = (const char *)(letter + 1),
+		.file = -1,
+		.fds = {-1, -1, -1}};
 	bool in_haste = letter->flags & JOB_CLOSES_AT_ONCE;
 
 	if (!pool_is_busy(config->pools, &place) || letter->worker >= config->workers)
@@ -219,12 +223,11 @@ void helper_main(const struct helper_config *config)
 	hand_on(config, place, WORKERS_MAX - 1);
 	for (;;) {
 		int n = poll(p, 2, IDLE_MS);
+		bool master_is_gone = n > 0 && p[0].revents == 0 && p[1].revents != 0;
 
 		if (n > 0 && p[0].revents != 0)
 			take_job(config);
-		else if (n > 0 && p[1].revents != 0)
-			_exit(EX_OK);
-		else if (n == 0 && pool_leave(config->pools, config->kind, config->index))
+		if (master_is_gone || (n == 0 && pool_leave(config->pools, config->kind, config->index)))
 			_exit(EX_OK);
 	}
 }

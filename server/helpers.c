@@ -18,7 +18,7 @@ enum {
 };
 
 /* How much later than its worker, which answers the client, the master gives up on a helper. */
-static const uint64_t GRACE_NS = 500 * 1000 * 1000;
+static const uint64_t GRACE_NS = UINT64_C(500000000);
 
 static const char *const names[POOL_KINDS] = {"opener", "reader", "writer"};
 

@@ -8,13 +8,17 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+/*
+ * A pipe comes with both ends: while a helper waits for a disk in the middle of a splice(2) it has the pipe locked, and
+ * who closes the last descriptor of an end waits for that lock. With copies in the helper that is never the worker.
+ */
 enum job_kind {
 	JOB_NONE, /* nothing; sent by the master, so that a place whose worker died without sending a job is free again */
 	JOB_OPEN, /* `path` below the root; the answer has the file */
-	JOB_READ, /* descriptors: file, pipe. Fills the pipe with `length` bytes of the file from `offset` on */
+	JOB_READ, /* descriptors: file, pipe's write end, its other end. Fills the pipe with `length` bytes of the file from `offset` on */
 	JOB_TELL, /* destination. Its position */
 	JOB_COPY, /* destination, file. Copies `length` bytes from `offset` to `position` */
-	JOB_DRAIN /* destination, pipe. Writes the pipe's `length` bytes at `position` */
+	JOB_DRAIN /* destination, pipe's read end, its other end. Writes the pipe's `length` bytes at `position` */
 };
 
 enum job_flag {
@@ -36,7 +40,7 @@ struct job_letter {
 	int64_t position;
 };
 
-enum { JOB_LETTER_MAX = sizeof(struct job_letter) + WIRE_PATH_MAX + 1, JOB_FDS_MAX = 2 };
+enum { JOB_LETTER_MAX = sizeof(struct job_letter) + WIRE_PATH_MAX + 1, JOB_FDS_MAX = 3 };
 
 /* Why a file could not be opened by the worker itself. */
 enum open_reason {

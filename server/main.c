@@ -25,7 +25,7 @@
 /* Whoever waits to hear how the start went gets one int: 0, or an errno. */
 struct announcement {
 	int fd; /* -1: nobody waits, or they have heard */
-	const struct os_root *root;
+	struct os_root root;
 	const char *root_path;
 	bool detach;
 	bool sync_parent;
@@ -68,7 +68,7 @@ static void on_ready(void *arg)
 {
 	struct announcement *a = arg;
 
-	log_root(a->root, a->root_path);
+	log_root(&a->root, a->root_path);
 	log_line(LOG_LEVEL_INFO, "ready");
 	if (a->detach) {
 		dup2(STDOUT_FILENO, STDERR_FILENO);
@@ -203,7 +203,6 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 	};
 	struct identity identity;
 	struct listener listener;
-	struct os_root root;
 	char error[512];
 	int err;
 
@@ -219,10 +218,10 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 		return fail(a, EMFILE, EX_CONFIG);
 	config.root_fd = open_root(o->root);
 	if (config.root_fd >= 0)
-		config.root_fd = prepare_root(config.root_fd, o->root, &root);
+		config.root_fd = prepare_root(config.root_fd, o->root, &a->root);
 	if (config.root_fd < 0)
 		return fail(a, errno, EX_CONFIG);
-	config.root = a->root = &root;
+	config.root = &a->root;
 	a->root_path = o->root;
 	err = listener_open(&listener, o->socket_dir, o->name, &identity, error, sizeof error);
 	if (err != 0) {

@@ -76,8 +76,10 @@ unsigned pools_places(const struct pools *p)
 
 /* ---- The rules */
 
+/* Those at work and those that are stuck, in all, for that device, and for that uid. */
 struct tally {
 	unsigned busy, device, uid;
+	unsigned stuck, stuck_device, stuck_uid;
 };
 
 static struct tally count(struct pools *p, enum pool_kind kind, const struct pool_use *use)
@@ -86,23 +88,36 @@ static struct tally count(struct pools *p, enum pool_kind kind, const struct poo
 
 	for (unsigned i = 0; i < p->places; i++) {
 		struct slot *s = slot_at(p, kind, i);
+		enum phase phase = phase_of(atomic_load(&s->word));
+		bool same_device = atomic_load(&s->device) == use->device, same_uid = atomic_load(&s->uid) == use->uid;
 
-		if (phase_of(atomic_load(&s->word)) != BUSY)
-			continue;
-		t.busy++;
-		t.device += atomic_load(&s->device) == use->device;
-		t.uid += atomic_load(&s->uid) == use->uid;
+		if (phase == BUSY) {
+			t.busy++;
+			t.device += same_device;
+			t.uid += same_uid;
+		} else if (phase == STUCK) {
+			t.stuck++;
+			t.stuck_device += same_device;
+			t.stuck_uid += same_uid;
+		}
 	}
 	return t;
 }
 
-/* Whether the counts allow one more. */
+/*
+ * Whether the counts allow one more. A stuck one has been replaced, so that what still answers on its device is served;
+ * but as there are only so many places, a device and a uid can have stuck ones only up to as many as they may have at work.
+ */
 static bool allowed(const struct pools *p, struct tally t)
 {
 	unsigned half = p->readers > 1 ? p->readers / 2 : 1;
 	unsigned room;
 
 	if (t.device >= p->per_device || t.uid >= half || t.busy >= p->readers)
+		return false;
+	if (t.device + t.stuck_device >= 2 * p->per_device || t.uid + t.stuck_uid >= 2 * half)
+		return false;
+	if (t.stuck_device > 0 && t.stuck >= p->readers)
 		return false;
 	room = half - t.uid;
 	if (p->readers - t.busy < room)
@@ -135,9 +150,10 @@ static bool occupy(struct pools *p, enum pool_kind kind, unsigned index, uint64_
 	t.busy--; /* without ourselves */
 	t.device--;
 	t.uid--;
-	*seq = seq_of(mine);
-	if (allowed(p, t))
+	if (allowed(p, t)) {
+		*seq = seq_of(mine);
 		return true;
+	}
 	change(s, mine, pack(phase_of(from), worker_of(from), seq_of(from)));
 	return false;
 }
@@ -234,15 +250,15 @@ int pool_hand_on(struct pools *p, struct place *place, unsigned after, unsigned 
 	uint64_t word = atomic_load(&s->word);
 
 	*lost = seq_of(word) != place->seq || (phase_of(word) != BUSY && phase_of(word) != OFFERED);
-	while (!*lost) {
+	for (bool first = true; !*lost; first = false) {
 		int worker = next_waiting(p, place->kind, after, hops);
 		uint64_t next =
 			worker >= 0 ? pack(OFFERED, (unsigned)worker, place->seq + 1) : pack(IDLE, 0, place->seq + 1);
 
 		atomic_store(&s->since_ns, now_ns);
 		if (!change(s, word, next)) {
-			*lost = true;
-			break;
+			*lost = first; /* later it is idle, and whoever was quick has taken it */
+			return -1;
 		}
 		place->seq++;
 		word = next;

@@ -8,11 +8,12 @@
  *
  * A worker takes an IDLE place for a job (BUSY), and sends the job there. A helper that is done becomes IDLE again, or, if
  * some worker has jobs that wait, is OFFERED to it, to each in turn. A job that takes too long makes its place STUCK: it is
- * nobody's any more, does not count, and is EMPTY again when the master has reaped its process.
+ * nobody's any more, and is EMPTY again when the master has reaped its process.
  *
  * Three rules bound what may be taken: how many processes there are, how many of them work for one device, and how many for
  * one uid (half); and a device that has some gets another only while more than it has are left to the uid, so that several
- * devices that hang leave one for the next.
+ * devices that hang leave one for the next. What is stuck does not count as at work, but a device or a uid may have no
+ * more of it than it may have at work.
  */
 #ifndef SFD_POOL_H
 #define SFD_POOL_H

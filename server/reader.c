@@ -70,10 +70,10 @@ void reader_read(struct work *w)
 		} else if (n == 0) {
 			w->answer.at_end = 1;
 			return;
-		} else if (errno == EAGAIN) {
+		} else if (errno == EAGAIN && w->answer.bytes > 0) {
 			return; /* the pipe is full */
 		} else if (errno != EINTR) {
-			w->answer.err = errno;
+			w->answer.err = errno == EAGAIN ? EIO : errno; /* no disk says "again", but some servers do */
 			return;
 		}
 	}

@@ -10,7 +10,7 @@ enum {
 	ATIME_DAY = 24 * 60 * 60, /* relatime's rule, mount(8) */
 };
 
-static const uint64_t SICK_NS = 100 * 1000 * 1000, LOOK_NS = 1000 * 1000;
+static const uint64_t SICK_NS = UINT64_C(100000000), LOOK_NS = UINT64_C(1000000);
 
 void residency_init(struct residency *r, const struct os_root *root, struct pools *pools)
 {

@@ -74,8 +74,10 @@ static void let_go_of_dest(struct transfer *t)
 	loop_unwatch(&t->engine->loop, &t->dest);
 	if (t->is_read || t->dest.fd < 0)
 		return;
-	if (t->move.kind == DEST_PIPE || t->dest_parked)
+	if (t->move.kind == DEST_PIPE)
 		close(t->dest.fd);
+	else if (dest_is_written(t->move.kind)) /* its last close may write, and ours may be the last */
+		closer_close_later(t->dest.fd);
 	else
 		closer_close(t->dest.fd);
 	t->dest.fd = -1;
@@ -87,12 +89,10 @@ static void let_go_of_files(struct transfer *t)
 	t->cold = NULL;
 	opening_free(t);
 	let_go_of_dest(t);
-	if (t->file.fd >= 0 && t->file.parked)
-		close(t->file.fd);
-	else if (t->file.fd >= 0 && t->file.local)
+	if (t->file.fd >= 0 && t->file.local)
 		closer_close_file(t->file.fd);
 	else
-		closer_close(t->file.fd);
+		closer_close_later(t->file.fd);
 	t->file.fd = -1;
 }
 

@@ -182,9 +182,12 @@ ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset)
 	return preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
 }
 
+/* (F_GETPIPE_SZ would wait for whoever has the pipe locked, in a splice(2) from a file that hangs, for instance.) */
 int os_is_pipe(int fd)
 {
-	return fcntl(fd, F_GETPIPE_SZ) > 0;
+	struct os_look look;
+
+	return os_look_at(fd, &look) == 0 && look.type == S_IFIFO;
 }
 
 ssize_t os_sendfile(int dest, int file, off_t *offset, size_t n)
