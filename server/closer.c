@@ -18,15 +18,27 @@
 #include <unistd.h>
 
 enum {
-	WAITERS_MAX = 64,
+	WAITERS_MAX = 256,
+	SAME_CLASS_MAX =
+		4, /* of files of one device that wait for long; more of them wait for their turn, and others overtake */
 	PATIENCE_NS = 10 * 1000 * 1000, /* whoever has not closed by then is left alone with what it closes */
 	NAP_MS = 2,
 	LONG_NAP_MS = 100, /* between two looks at those who wait for long */
 	SWEEP_LOOK_MS = 100,
 };
 
+/* A descriptor to be closed, and what may hang together with it: files of one device. */
+struct closing {
+	int fd;
+	uint64_t class;
+};
+
+/* Devices have other numbers. */
+enum { CLASS_SOCKET = 0, CLASS_PARKED = 1 };
+
 struct waiter {
 	pid_t pid;
+	uint64_t class;
 	int fd; /* not close-on-exec, unlike all others: so a number that is used again is not taken for it */
 	uint64_t since_ns;
 	bool alone; /* it has a table of its own by now */
@@ -39,7 +51,7 @@ static struct {
 	uint64_t device;
 	unsigned most, count, alone, sweepers;
 	struct waiter waiters[WAITERS_MAX];
-	int *queue; /* descriptors that wait for their turn */
+	struct closing *queue; /* those that wait for their turn */
 	unsigned queued, room;
 } closer;
 
@@ -47,7 +59,7 @@ void closer_init(uint64_t device, unsigned most)
 {
 	closer.ready = true;
 	closer.device = device;
-	closer.most = most < WAITERS_MAX ? most : WAITERS_MAX;
+	closer.most = most;
 }
 
 /*
@@ -88,11 +100,11 @@ static bool closes_at_once(int fd)
 }
 
 /* Never fails in a way that leaks: where there is no memory to remember a descriptor, closing it here is the lesser evil. */
-static void enqueue(int fd)
+static void enqueue(int fd, uint64_t class)
 {
 	if (closer.queued == closer.room) {
 		unsigned room = closer.room ? closer.room * 2 : 16;
-		int *queue = realloc(closer.queue, room * sizeof *queue);
+		struct closing *queue = realloc(closer.queue, room * sizeof *queue);
 
 		if (!queue) {
 			close(fd);
@@ -101,33 +113,58 @@ static void enqueue(int fd)
 		closer.queue = queue;
 		closer.room = room;
 	}
-	closer.queue[closer.queued++] = fd;
+	closer.queue[closer.queued++] = (struct closing){fd, class};
 }
 
-static bool start_one(int fd, uint64_t now_ns)
+static uint64_t class_of(int fd)
+{
+	struct os_look look;
+
+	return os_look_at(fd, &look) < 0 || look.type == S_IFSOCK ? CLASS_SOCKET : look.device;
+}
+
+static bool start_one(const struct closing *c, uint64_t now_ns)
 {
 	pid_t pid;
 
-	fcntl(fd, F_SETFD, 0);
+	fcntl(c->fd, F_SETFD, 0);
 	pid = os_fork_sharing_files();
 	if (pid == 0) {
-		close(fd);
+		os_end_with_parent();
+		close(c->fd);
 		_exit(0);
 	}
 	if (pid < 0)
 		return false;
-	closer.waiters[closer.count++] = (struct waiter){.pid = pid, .fd = fd, .since_ns = now_ns};
+	closer.waiters[closer.count++] =
+		(struct waiter){.pid = pid, .fd = c->fd, .class = c->class, .since_ns = now_ns};
 	return true;
+}
+
+/* Those that wait for long have been left alone. There may be many, but not so many for one reason. */
+static bool may_start(uint64_t class)
+{
+	unsigned young = 0, same = 0;
+
+	for (unsigned i = 0; i < closer.count; i++) {
+		young += !closer.waiters[i].alone;
+		same += closer.waiters[i].alone && closer.waiters[i].class == class;
+	}
+	return closer.count < WAITERS_MAX && young < closer.most &&
+	       same < (class == CLASS_SOCKET ? CLOSER_SOCKETS_MAX : SAME_CLASS_MAX);
 }
 
 static void start_some(uint64_t now_ns)
 {
-	unsigned started = 0;
+	unsigned kept = 0;
 
-	while (started < closer.queued && closer.count < closer.most && start_one(closer.queue[started], now_ns))
-		started++;
-	closer.queued -= started;
-	memmove(closer.queue, closer.queue + started, closer.queued * sizeof *closer.queue);
+	for (unsigned i = 0; i < closer.queued; i++) {
+		const struct closing c = closer.queue[i];
+
+		if (!may_start(c.class) || !start_one(&c, now_ns))
+			closer.queue[kept++] = c;
+	}
+	closer.queued = kept;
 }
 
 void closer_close(int fd)
@@ -137,13 +174,15 @@ void closer_close(int fd)
 	if (!closer.ready || closes_at_once(fd))
 		close(fd);
 	else
-		enqueue(fd);
+		enqueue(fd, class_of(fd));
 }
 
 void closer_close_later(int fd)
 {
+	uint64_t class = closer.ready && fd >= 0 ? class_of(fd) : 0;
+
 	if (fd >= 0 && closer.ready)
-		enqueue(fd);
+		enqueue(fd, class == CLASS_SOCKET ? CLASS_PARKED : class);
 	else if (fd >= 0)
 		close(fd);
 }
@@ -155,17 +194,15 @@ void closer_close_file(int fd)
 	if (!closer.ready || (os_look_at(fd, &look) == 0 && look.links > 0))
 		close(fd);
 	else
-		enqueue(fd);
+		enqueue(fd, class_of(fd));
 }
 
 /* What is to be closed by others, or has yet to be: of this memory's copy, so nobody changes it. */
 static void close_queue(bool sockets)
 {
 	for (unsigned i = 0; i < closer.queued; i++) {
-		struct os_look look;
-
-		if (os_look_at(closer.queue[i], &look) == 0 && (look.type == S_IFSOCK) == sockets)
-			close(closer.queue[i]);
+		if ((closer.queue[i].class <= CLASS_PARKED) == sockets)
+			close(closer.queue[i].fd);
 	}
 }
 
@@ -198,7 +235,7 @@ static _Noreturn void sweep(int go, pid_t worker)
 			keep[n++] = closer.waiters[i].fd;
 	}
 	for (unsigned i = 0; i < closer.queued && n < 2 * WAITERS_MAX; i++)
-		keep[n++] = closer.queue[i];
+		keep[n++] = closer.queue[i].fd;
 	os_close_except(keep, n);
 	close_queue(true);
 	close_queue(false);
@@ -212,7 +249,7 @@ static void take_back(void)
 		struct waiter *w = &closer.waiters[i];
 
 		if (has_yet_to_close(w))
-			enqueue(w->fd);
+			enqueue(w->fd, w->class);
 		w->alone = true;
 	}
 }
@@ -281,8 +318,10 @@ void closer_work(uint64_t now_ns)
 
 int closer_nap_ms(void)
 {
-	if (closer.queued > 0 && closer.count < closer.most)
-		return NAP_MS;
+	for (unsigned i = 0; i < closer.queued; i++) {
+		if (may_start(closer.queue[i].class))
+			return NAP_MS;
+	}
 	for (unsigned i = 0; i < closer.count; i++) {
 		if (!closer.waiters[i].alone && !closer.cannot_leave)
 			return NAP_MS;

@@ -14,9 +14,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { CLOSER_SOCKETS_MAX = 64 }; /* processes that wait for sockets at a time */
+
 /*
  * In a worker, once. `device`: files there that have a name are closed at once, since nothing waits for them (0: none);
- * `most`: how many processes may wait at a time.
+ * `most`: how many processes are started at a time, not counting those that have turned out to wait.
  */
 void closer_init(uint64_t device, unsigned most);
 

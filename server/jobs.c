@@ -312,6 +312,11 @@ void jobs_abandon(struct jobs *js, struct job *job)
 	free(job);
 }
 
+bool jobs_is_queued(const struct job *job)
+{
+	return job->queue != NULL;
+}
+
 static void end(struct jobs *js, struct job *job, const struct job_answer *answer, int fd)
 {
 	job_done_fn *done = job->done;

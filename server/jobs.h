@@ -62,6 +62,9 @@ struct job *jobs_submit(struct jobs *js, const struct job_spec *spec, uint64_t n
 /* Nobody waits for it any more: it is taken out of the queue, or what it says is dropped. */
 void jobs_abandon(struct jobs *js, struct job *job);
 
+/* Whether it has no place yet: nobody has begun it. */
+bool jobs_is_queued(const struct job *job);
+
 /* ---- For the worker, which reads the mail */
 
 void jobs_answer(struct jobs *js, const struct job_answer *answer, int fd, uint64_t now_ns);

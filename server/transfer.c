@@ -132,6 +132,11 @@ static void end(struct transfer *t, int outcome)
 	transfer_free(t);
 }
 
+static bool is_being_written(const struct transfer *t)
+{
+	return t->cold && t->cold->writing && !jobs_is_queued(t->cold->writing);
+}
+
 /*
  * While a helper writes to the destination, nobody can say how much has been delivered, or that nothing more comes. So the
  * end waits for it; but not for longer than its deadline, and not if nobody listens.
@@ -140,7 +145,7 @@ void transfer_finish(struct transfer *t, int outcome)
 {
 	if (t->state == TRANSFER_OPENING) {
 		transfer_refuse(t, outcome);
-	} else if (t->cold && t->cold->writing && !t->channel->gone && outcome != ETIMEDOUT) {
+	} else if (outcome != ETIMEDOUT && !t->channel->gone && is_being_written(t)) {
 		list_remove(&t->run);
 		t->state = TRANSFER_ENDING;
 		t->outcome = outcome;

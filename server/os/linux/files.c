@@ -81,27 +81,54 @@ static uint64_t cached_device(int root_fd, const char *path)
 	return err < 0 ? 0 : look.device;
 }
 
+/* The length of the path's first `n` components. */
+static size_t prefix_length(const char *path, unsigned n)
+{
+	size_t at = 0;
+
+	for (; n > 0; n--) {
+		at += strspn(path + at, "/");
+		at += strcspn(path + at, "/");
+	}
+	return at;
+}
+
+static unsigned count_components(const char *path)
+{
+	unsigned n = 0;
+
+	while (*(path += strspn(path, "/")) != '\0') {
+		path += strcspn(path, "/");
+		n++;
+	}
+	return n;
+}
+
+/* If a path is in memory, so is each of its beginnings: the longest one is found by bisection, since each look is a walk. */
 uint64_t os_device_beneath(int root_fd, const char *path)
 {
+	unsigned low = 0, high = count_components(path);
+	uint64_t found = cached_device(root_fd, ".");
 	char prefix[PATH_MAX];
-	size_t len = strlen(path);
 
-	if (len >= sizeof prefix)
-		return 0;
-	memcpy(prefix, path, len + 1);
-	for (;;) {
-		uint64_t device = cached_device(root_fd, prefix);
-		char *slash;
+	if (strlen(path) >= sizeof prefix)
+		return found;
+	while (low < high) {
+		unsigned middle = (low + high + 1) / 2;
+		size_t len = prefix_length(path, middle);
+		uint64_t device;
 
-		if (device != 0)
-			return device;
-		slash = strrchr(prefix, '/');
-		if (!slash)
-			return cached_device(root_fd, ".");
-		*slash = '\0';
-		if (slash == prefix)
-			return cached_device(root_fd, ".");
+		memcpy(prefix, path, len);
+		prefix[len] = '\0';
+		device = cached_device(root_fd, prefix);
+		if (device != 0) {
+			found = device;
+			low = middle;
+		} else {
+			high = middle - 1;
+		}
 	}
+	return found;
 }
 
 int os_probe_open_beneath(int root_fd)
