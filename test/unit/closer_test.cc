@@ -263,16 +263,16 @@ TEST_F(Closer, NoMoreThanSoManyWaitAtATime)
 		closer_init(device(), 2);
 		const size_t before = count_fds("self");
 		{
-			std::vector<Lingering> sockets(CLOSER_SOCKETS_MAX + 3);
+			std::vector<Lingering> sockets(CLOSER_SOCKETS_MAX + 20);
 
 			for (Lingering &s : sockets)
 				closer_close(s.ends.in.release());
 			EXPECT_EQ(sockets.size(), closer_backlog());
-			ASSERT_TRUE(work_until([] { return children_of(getpid()).size() == CLOSER_SOCKETS_MAX; }));
+			ASSERT_TRUE(work_until([] { return children_of(getpid()).size() >= CLOSER_SOCKETS_MAX; }));
 			for (int i = 0; i < 10; i++) {
 				closer_work(now_ns());
-				/* And one that has emptied a table, perhaps. */
-				EXPECT_LE(children_of(getpid()).size(), CLOSER_SOCKETS_MAX + 1U);
+				/* And some that empty tables, perhaps. */
+				EXPECT_LE(children_of(getpid()).size(), CLOSER_SOCKETS_MAX + 10U);
 			}
 			EXPECT_EQ(sockets.size(), closer_backlog());
 			for (Lingering &s : sockets) {
@@ -295,7 +295,7 @@ TEST_F(Closer, WhatIsQueuedIsNotKeptOpenByThoseWhoWait)
 		for (Lingering &s : sockets)
 			closer_close(s.ends.in.release());
 		ASSERT_TRUE(work_until([] {
-			return children_of(getpid()).size() == CLOSER_SOCKETS_MAX && closer_nap_ms() > 50;
+			return children_of(getpid()).size() >= CLOSER_SOCKETS_MAX && closer_nap_ms() > 50;
 		}));
 		InParts first(sockets.front().ends.out), last(sockets.back().ends.out);
 		EXPECT_TRUE(work_until([&] { return first.ended(); }));
