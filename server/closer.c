@@ -197,15 +197,6 @@ void closer_close_file(int fd)
 		enqueue(fd, class_of(fd));
 }
 
-/* What is to be closed by others, or has yet to be: of this memory's copy, so nobody changes it. */
-static void close_queue(bool sockets)
-{
-	for (unsigned i = 0; i < closer.queued; i++) {
-		if ((closer.queue[i].class <= CLASS_PARKED) == sockets)
-			close(closer.queue[i].fd);
-	}
-}
-
 /* It was started in this table, and has not come to its close(2). */
 static bool has_yet_to_close(const struct waiter *w)
 {
@@ -213,8 +204,9 @@ static bool has_yet_to_close(const struct waiter *w)
 }
 
 /*
- * Waits until the worker has left the table, then empties it. What is in the queue, and what those who were started last
- * may not have closed yet, comes at the end: it may wait here too, though not the sockets, which the worker still has.
+ * Waits until the worker has left the table, then empties it. What those who were started last may not have closed yet is
+ * theirs. Files in the queue are left, for closing them could wait here too, and it hurts nobody if they are closed later;
+ * sockets are not, since their peers wait for their end, and cannot wait, since the worker has them until we are done.
  */
 static _Noreturn void sweep(int go, pid_t worker)
 {
@@ -234,11 +226,11 @@ static _Noreturn void sweep(int go, pid_t worker)
 		if (has_yet_to_close(&closer.waiters[i]))
 			keep[n++] = closer.waiters[i].fd;
 	}
-	for (unsigned i = 0; i < closer.queued && n < 2 * WAITERS_MAX; i++)
-		keep[n++] = closer.queue[i].fd;
+	for (unsigned i = 0; i < closer.queued && n < 2 * WAITERS_MAX; i++) {
+		if (closer.queue[i].class > CLASS_PARKED)
+			keep[n++] = closer.queue[i].fd;
+	}
 	os_close_except(keep, n);
-	close_queue(true);
-	close_queue(false);
 	_exit(0);
 }
 
@@ -313,7 +305,8 @@ void closer_work(uint64_t now_ns)
 		waits = waits || (!closer.waiters[i].alone && closer.waiters[i].since_ns + PATIENCE_NS < now_ns);
 	if (waits && !closer.cannot_leave)
 		leave_alone();
-	start_some(now_ns);
+	if (closer.sweepers == 0)
+		start_some(now_ns);
 }
 
 int closer_nap_ms(void)
@@ -326,7 +319,9 @@ int closer_nap_ms(void)
 		if (!closer.waiters[i].alone && !closer.cannot_leave)
 			return NAP_MS;
 	}
-	return closer.count > 0 || closer.sweepers > 0 ? LONG_NAP_MS : -1;
+	if (closer.sweepers > 0)
+		return NAP_MS;
+	return closer.count > 0 ? LONG_NAP_MS : -1;
 }
 
 unsigned closer_backlog(void)

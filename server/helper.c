@@ -101,7 +101,8 @@ static void hand_on(const struct helper_config *config, struct place place, unsi
 	if (worker < 0)
 		return;
 	m.answer = (struct job_answer){.pool = place.kind, .index = place.index, .seq = place.seq, .bytes = after};
-	mail(config, (unsigned)worker, &m, -1);
+	/* It is not waited for: if it does not take its mail, the master takes the offer back in a while. */
+	mailbox_send(config->mailboxes[worker], &m, -1);
 }
 
 /* ---- Jobs */
@@ -200,8 +201,8 @@ static bool take_job(const struct helper_config *config)
 	static _Alignas(8) char buf[JOB_LETTER_MAX];
 	struct fdpass m;
 
-	if (fdpass_receive(config->box, buf, sizeof buf, &m) < 0)
-		return false;
+	if (fdpass_receive(config->box, buf, sizeof buf, &m) < 0 || m.len == 0)
+		return false; /* nothing there; or, with no bytes, nobody who could send anything any more */
 	buf[sizeof buf - 1] = '\0';
 	if (m.len >= sizeof(struct job_letter))
 		do_job(config, (const struct job_letter *)(const void *)buf, &m);
@@ -223,11 +224,11 @@ void helper_main(const struct helper_config *config)
 	hand_on(config, place, WORKERS_MAX - 1);
 	for (;;) {
 		int n = poll(p, 2, IDLE_MS);
-		bool master_is_gone = n > 0 && p[0].revents == 0 && p[1].revents != 0;
+		bool master_is_gone = n > 0 && p[1].revents != 0;
 
-		if (n > 0 && p[0].revents != 0)
-			take_job(config);
 		if (master_is_gone || (n == 0 && pool_leave(config->pools, config->kind, config->index)))
 			_exit(EX_OK);
+		if (n > 0)
+			take_job(config);
 	}
 }

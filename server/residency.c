@@ -47,6 +47,7 @@ void residency_describe(const struct residency *r, const struct stat *st, bool p
 {
 	f->parked = parked;
 	f->device = st->st_dev;
+	f->size = st->st_size;
 	f->local = !parked && r->root.local && st->st_dev == r->root.device;
 	f->atime_due = f->local && atime_is_due(&r->root, st);
 }
@@ -54,6 +55,14 @@ void residency_describe(const struct residency *r, const struct stat *st, bool p
 void residency_was_read(const struct residency *r, struct source_file *f)
 {
 	f->atime_due = f->atime_due && r->root.strict_atime;
+}
+
+/* What may be read ahead of what is sent up to `end`. */
+static uint64_t ahead_of(const struct residency *r, const struct source_file *f, int64_t end)
+{
+	uint64_t rest = f->size > end ? (uint64_t)(f->size - end) : 0;
+
+	return rest < r->root.readahead ? rest : r->root.readahead;
 }
 
 enum heat residency_heat(
@@ -64,7 +73,7 @@ enum heat residency_heat(
 	if (r->root.resident)
 		return HEAT_HOT;
 	if (r->root.tells_heat) {
-		switch (os_heat(f->fd, offset, n)) {
+		switch (os_heat(f->fd, offset, n, ahead_of(r, f, offset + (int64_t)n))) {
 		case OS_HEAT_HOT:
 			return HEAT_HOT;
 		case OS_HEAT_COLD:

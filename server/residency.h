@@ -20,6 +20,7 @@ struct source_file {
 	bool local;     /* on the root's own file system, and that is a local one */
 	bool atime_due; /* reading would write its access time */
 	uint64_t device;
+	int64_t size; /* when it was opened */
 };
 
 struct residency {

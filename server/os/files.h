@@ -46,12 +46,13 @@ struct os_look {
 int os_look_at(int fd, struct os_look *out);
 
 /*
- * Whether all bytes of a range are in memory, so that moving them waits for no disk. It may be wrong by what the system
+ * Whether all bytes of a range are in memory, and so many behind it that moving it does not start to read those: then it
+ * waits for no disk. It may be wrong by what the system
  * reclaims, or reads in, at the same moment. OS_HEAT_UNKNOWN: this process may not be told (Linux: cachestat(2), since 6.5,
  * refuses those who neither own the file nor may write it), or the system cannot say.
  */
 enum os_heat { OS_HEAT_HOT, OS_HEAT_COLD, OS_HEAT_UNKNOWN };
-enum os_heat os_heat(int fd, off_t offset, uint64_t n);
+enum os_heat os_heat(int fd, off_t offset, uint64_t n, uint64_t ahead);
 
 /* pread(2) of what is in memory: -1 and EAGAIN if the first byte is not. Linux: RWF_NOWAIT. */
 ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset);

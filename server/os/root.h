@@ -9,6 +9,7 @@
 struct os_root {
 	char fs[16];        /* its name, for the log: "ext4" */
 	uint64_t device;    /* st_dev */
+	uint64_t readahead; /* how many bytes the system may read beyond what is asked for */
 	bool local;         /* on a disk of this machine, or in its memory; nobody's server is asked for anything */
 	bool resident;      /* its files are always in memory */
 	bool opens_cached;  /* os_open_cached() works */

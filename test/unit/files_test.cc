@@ -83,7 +83,7 @@ class Files : public BoundedTest
 		EXPECT_EQ(0, fsync(fd));
 		return eventually([&] {
 			posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-			return os_heat(fd, offset, n) == OS_HEAT_COLD;
+			return os_heat(fd, offset, n, 0) == OS_HEAT_COLD;
 		});
 	}
 
@@ -324,18 +324,18 @@ TEST_F(Files, HeatOfARange)
 	write_whole(path("file"), make_content(SIZE));
 	const Fd fd = open_file("file", O_RDWR);
 	for (const uint64_t n : {uint64_t{1}, PAGE, PAGE + 1, SIZE})
-		EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 0, n)) << n;
+		EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 0, n, 0)) << n;
 	ASSERT_TRUE(drop(fd, 0, SIZE));
 	ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM));
 	ASSERT_EQ(1, pread(fd, &c, 1, 50 * PAGE));
-	EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 50 * PAGE, PAGE));
-	EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 50 * PAGE + 100, 1));
-	EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 51 * PAGE - 1, 1));
-	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 51 * PAGE, 1));
-	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 51 * PAGE - 1, 2)) << "it begins in memory, and ends elsewhere";
-	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 50 * PAGE - 1, 2));
-	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 50 * PAGE, 2 * PAGE));
-	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 0, SIZE));
+	EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 50 * PAGE, PAGE, 0));
+	EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 50 * PAGE + 100, 1, 0));
+	EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 51 * PAGE - 1, 1, 0));
+	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 51 * PAGE, 1, 0));
+	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 51 * PAGE - 1, 2, 0)) << "it begins in memory, and ends elsewhere";
+	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 50 * PAGE - 1, 2, 0));
+	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 50 * PAGE, 2 * PAGE, 0));
+	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 0, SIZE, 0));
 }
 
 TEST_F(Files, HeatBeyondTheEndIsNone)
@@ -344,9 +344,9 @@ TEST_F(Files, HeatBeyondTheEndIsNone)
 		GTEST_SKIP() << "not with this kernel, or file system";
 	write_whole(path("file"), "0123456789");
 	const Fd fd = open_file("file");
-	EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 0, 10));
-	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 0, 11)) << "its last byte cannot be had";
-	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 4096, 1));
+	EXPECT_EQ(OS_HEAT_HOT, os_heat(fd, 0, 10, 0));
+	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 0, 11, 0)) << "its last byte cannot be had";
+	EXPECT_EQ(OS_HEAT_COLD, os_heat(fd, 4096, 1, 0));
 }
 
 TEST_F(Files, HeatOfAFileOfOthersIsUnknown)
@@ -359,9 +359,9 @@ TEST_F(Files, HeatOfAFileOfOthersIsUnknown)
 	ASSERT_EQ(0, chown(path("theirs").c_str(), 65534, 65534));
 	in_child([&] {
 		ASSERT_EQ(0, setuid(65534));
-		EXPECT_EQ(OS_HEAT_UNKNOWN, os_heat(open_file("file"), 0, 10));
-		EXPECT_EQ(OS_HEAT_HOT, os_heat(open_file("theirs"), 0, 10));
-		EXPECT_EQ(OS_HEAT_HOT, os_heat(open_file("writable"), 0, 10));
+		EXPECT_EQ(OS_HEAT_UNKNOWN, os_heat(open_file("file"), 0, 10, 0));
+		EXPECT_EQ(OS_HEAT_HOT, os_heat(open_file("theirs"), 0, 10, 0));
+		EXPECT_EQ(OS_HEAT_HOT, os_heat(open_file("writable"), 0, 10, 0));
 	});
 }
 
@@ -372,9 +372,9 @@ TEST_F(Files, HeatIsUnknownToOldKernels)
 		const Fd fd = open_file("file");
 
 		refuse_call(451, ENOSYS);
-		EXPECT_EQ(OS_HEAT_UNKNOWN, os_heat(fd, 0, 10));
+		EXPECT_EQ(OS_HEAT_UNKNOWN, os_heat(fd, 0, 10, 0));
 	});
-	EXPECT_EQ(OS_HEAT_UNKNOWN, os_heat(-1, 0, 10));
+	EXPECT_EQ(OS_HEAT_UNKNOWN, os_heat(-1, 0, 10, 0));
 }
 
 TEST_F(Files, ReadsOnlyWhatIsInMemory)

@@ -460,6 +460,87 @@ TEST_F(FdPass, SenderIsKnownWhereTheKernelWasAsked)
 	fdpass_drop(&m_);
 }
 
+TEST_F(FdPass, TwoDescriptorsArriveInOrder)
+{
+	Pipe a, b;
+	const int both[] = {a.ends[1], b.ends[1]};
+	char c;
+
+	ASSERT_EQ(0, fdpass_send(s_[1], "two", 3, both, 2));
+	EXPECT_TRUE(is_open(both[0]) && is_open(both[1])) << "they stay the caller's";
+	ASSERT_EQ(0, fdpass_receive(s_[0], buf_, sizeof buf_, &m_));
+	ASSERT_EQ(2u, m_.nfds);
+	const int first = fdpass_take(&m_, 0), second = fdpass_take(&m_, 1);
+	EXPECT_EQ(-1, fdpass_take(&m_, 2));
+	EXPECT_EQ(1, write(first, "1", 1));
+	EXPECT_EQ(1, write(second, "2", 1));
+	EXPECT_EQ(1, read(a.ends[0], &c, 1));
+	EXPECT_EQ('1', c);
+	EXPECT_EQ(1, read(b.ends[0], &c, 1));
+	EXPECT_EQ('2', c);
+	for (const int fd : {first, second, both[0], both[1]})
+		close(fd);
+	EXPECT_FALSE(a.writers_left());
+	EXPECT_FALSE(b.writers_left());
+	fdpass_drop(&m_);
+}
+
+TEST_F(FdPass, OneOfTwoThatIsClosedSendsNeither)
+{
+	const int both[] = {STDIN_FILENO, -1};
+
+	EXPECT_EQ(-1, fdpass_send(s_[1], "x", 1, both, 2));
+	EXPECT_EQ(EBADF, errno);
+	EXPECT_EQ(-1, fdpass_receive(s_[0], buf_, sizeof buf_, &m_));
+}
+
+TEST_F(FdPass, WhatIsPeekedAtStays)
+{
+	Pipe pipe;
+	std::vector<int> copies;
+
+	ASSERT_EQ(0, fdpass_send(s_[1], "hello", 5, &pipe.ends[1], 1));
+	close(pipe.ends[1]);
+	for (int i = 0; i < 3; i++) {
+		memset(buf_, 0, sizeof buf_);
+		ASSERT_EQ(0, fdpass_peek(s_[0], buf_, sizeof buf_, &m_));
+		EXPECT_EQ(5u, m_.len);
+		EXPECT_EQ(0, memcmp(buf_, "hello", 5));
+		ASSERT_EQ(1u, m_.nfds);
+		copies.push_back(fdpass_take(&m_, 0));
+		EXPECT_NE(0, fcntl(copies.back(), F_GETFD) & FD_CLOEXEC);
+		fdpass_drop(&m_);
+	}
+	for (const int fd : copies)
+		close(fd);
+	EXPECT_TRUE(pipe.writers_left()) << "the message has it";
+	/* What is not taken is closed, and is only a copy. */
+	ASSERT_EQ(0, fdpass_peek(s_[0], buf_, sizeof buf_, &m_));
+	fdpass_drop(&m_);
+	EXPECT_TRUE(pipe.writers_left());
+	ASSERT_EQ(0, fdpass_receive(s_[0], buf_, sizeof buf_, &m_));
+	EXPECT_EQ(1u, m_.nfds);
+	fdpass_drop(&m_);
+	EXPECT_FALSE(pipe.writers_left());
+	EXPECT_EQ(-1, fdpass_peek(s_[0], buf_, sizeof buf_, &m_));
+	EXPECT_EQ(EAGAIN, errno);
+	EXPECT_EQ(-1, fdpass_take(&m_, 0));
+}
+
+TEST_F(FdPass, WhatWasNeverReceivedGoesWithTheSocket)
+{
+	Pipe pipe;
+
+	ASSERT_EQ(0, fdpass_send(s_[1], "x", 1, &pipe.ends[1], 1));
+	close(pipe.ends[1]);
+	ASSERT_EQ(0, fdpass_peek(s_[0], buf_, sizeof buf_, &m_));
+	fdpass_drop(&m_);
+	EXPECT_TRUE(pipe.writers_left());
+	close(s_[0]);
+	EXPECT_FALSE(pipe.writers_left());
+	s_[0] = dup(s_[1]); /* for TearDown() */
+}
+
 TEST_F(FdPass, AFullSocketSaysSoAtOnce)
 {
 	int n = 0;

@@ -67,6 +67,9 @@ TEST(Options, Defaults)
 	EXPECT_EQ(10000u, p.o.max_transfers);
 	EXPECT_EQ(30000u, p.o.open_timeout_ms);
 	EXPECT_EQ(0u, p.o.workers);
+	EXPECT_EQ(16u, p.o.readers);
+	EXPECT_EQ(4u, p.o.readers_per_device);
+	EXPECT_EQ(60000u, p.o.io_timeout_ms);
 	EXPECT_FALSE(p.o.daemonize);
 	EXPECT_FALSE(p.o.sync_parent);
 	EXPECT_EQ(-1, p.o.ready_fd);
@@ -84,6 +87,9 @@ void expect_all(const Parse &p)
 	EXPECT_EQ(7u, p.o.max_transfers);
 	EXPECT_EQ(250u, p.o.open_timeout_ms);
 	EXPECT_EQ(3u, p.o.workers);
+	EXPECT_EQ(5u, p.o.readers);
+	EXPECT_EQ(2u, p.o.readers_per_device);
+	EXPECT_EQ(1500u, p.o.io_timeout_ms);
 	EXPECT_TRUE(p.o.daemonize);
 	EXPECT_TRUE(p.o.sync_parent);
 	EXPECT_EQ(-1, p.o.ready_fd);
@@ -92,21 +98,24 @@ void expect_all(const Parse &p)
 TEST(Options, EveryShortOption)
 {
 	expect_all(Parse{"-s", "web", "-r", "/srv", "-S", "/tmp/sock", "-n", "7", "-t", "250", "-u", "user", "-g",
-		"group", "-d", "-p", "--workers", "3"});
+		"group", "-d", "-p", "--workers", "3", "--readers", "5", "--readers-per-device", "2", "--io-timeout",
+		"1500"});
 }
 
 TEST(Options, ShortOptionsRunTogether)
 {
-	expect_all(Parse{"-dpsweb", "-r/srv", "-S/tmp/sock", "-n7", "-t250", "-uuser", "-ggroup", "--workers=3"});
+	expect_all(Parse{"-dpsweb", "-r/srv", "-S/tmp/sock", "-n7", "-t250", "-uuser", "-ggroup", "--workers=3",
+		"--readers=5", "--readers-per-device=2", "--io-timeout=1500"});
 }
 
 TEST(Options, EveryLongOption)
 {
 	expect_all(Parse{"--name", "web", "--root", "/srv", "--socket-dir", "/tmp/sock", "--max-transfers", "7",
 		"--open-timeout", "250", "--user", "user", "--group", "group", "--daemonize", "--sync-parent",
-		"--workers", "3"});
+		"--workers", "3", "--readers", "5", "--readers-per-device", "2", "--io-timeout", "1500"});
 	expect_all(Parse{"--name=web", "--root=/srv", "--socket-dir=/tmp/sock", "--max-transfers=7",
-		"--open-timeout=250", "--user=user", "--group=group", "--daemonize", "--sync-parent", "--workers=3"});
+		"--open-timeout=250", "--user=user", "--group=group", "--daemonize", "--sync-parent", "--workers=3",
+		"--readers=5", "--readers-per-device=2", "--io-timeout=1500"});
 }
 
 TEST(Options, ReadyFd)
@@ -162,6 +171,14 @@ TEST(Options, TheEdgesOfEveryNumber)
 		{"-t", "2147483647", &options::open_timeout_ms, INT_MAX},
 		{"--workers", "1", &options::workers, 1},
 		{"--workers", "64", &options::workers, 64},
+		{"--readers", "1", &options::readers, 1},
+		{"--readers", "64", &options::readers, 64},
+		{"--readers-per-device", "1", &options::readers_per_device, 1},
+		{"--readers-per-device", "64", &options::readers_per_device, 64},
+		{"--io-timeout", "0", &options::io_timeout_ms, 0},
+		{"--io-timeout", "00", &options::io_timeout_ms, 0},
+		{"--io-timeout", "1", &options::io_timeout_ms, 1},
+		{"--io-timeout", "2147483647", &options::io_timeout_ms, INT_MAX},
 	};
 
 	for (const auto &c : cases) {
@@ -170,6 +187,27 @@ TEST(Options, TheEdgesOfEveryNumber)
 		EXPECT_EQ(0, p.result) << c.option << " " << c.value << ": " << p.error;
 		EXPECT_EQ(c.want, p.o.*c.member) << c.option << " " << c.value;
 	}
+}
+
+// More for a device than there are altogether is no contradiction: the smaller number counts.
+TEST(Options, ReadersPerDeviceMayBeMoreThanReaders)
+{
+	Parse p{"-s", "web", "-r", "/srv", "--readers=1", "--readers-per-device=64"};
+
+	EXPECT_EQ(0, p.result) << p.error;
+	EXPECT_EQ(1u, p.o.readers);
+	EXPECT_EQ(64u, p.o.readers_per_device);
+}
+
+// --readers is an option of its own, not only the beginning of another.
+TEST(Options, ReadersIsNoAbbreviation)
+{
+	Parse p{"-s", "web", "-r", "/srv", "--readers", "7"};
+
+	ASSERT_EQ(0, p.result) << p.error;
+	EXPECT_EQ(7u, p.o.readers);
+	EXPECT_EQ(4u, p.o.readers_per_device);
+	EXPECT_EQ(-1, (Parse{"-s", "web", "-r", "/srv", "--reader", "7"}.result)) << "which of the two?";
 }
 
 // Each parse starts over, whatever the one before did, and how it ended.
@@ -209,6 +247,9 @@ TEST(OptionErrors, NumbersThatAreNone)
 		{"-t", "--open-timeout", {"0", "2147483648"}},
 		{"--open-timeout", "--open-timeout", {"0", "2147483648"}},
 		{"--workers", "--workers", {"0", "65"}},
+		{"--readers", "--readers ", {"0", "65"}},
+		{"--readers-per-device", "--readers-per-device", {"0", "65"}},
+		{"--io-timeout", "--io-timeout", {"2147483648"}},
 		{"--ready-fd", "--ready-fd", {"0", "1", "2", "2147483648"}},
 	};
 	const char *const never[] = {"", " ", "x", "-1", "+5", " 5", "5 ", "5x", "0x10", "1e3", "5.0", "1,000", "--5",
@@ -235,12 +276,16 @@ TEST(OptionErrors, NumbersSayTheirRange)
 
 	expect_error(n, "from 1 to 1000000");
 	expect_error(workers, "from 1 to 64");
+	expect_error(Parse{"-s", "web", "-r", "/srv", "--readers=65"}, "from 1 to 64");
+	expect_error(Parse{"-s", "web", "-r", "/srv", "--readers-per-device=0"}, "from 1 to 64");
+	expect_error(Parse{"-s", "web", "-r", "/srv", "--io-timeout=-1"}, "from 0 to 2147483647");
 }
 
 TEST(OptionErrors, AMissingValueNamesTheOption)
 {
 	for (const char *option : {"-s", "-r", "-S", "-n", "-t", "-u", "-g", "--name", "--root", "--socket-dir",
-		     "--max-transfers", "--open-timeout", "--user", "--group", "--workers", "--ready-fd"}) {
+		     "--max-transfers", "--open-timeout", "--user", "--group", "--workers", "--readers",
+		     "--readers-per-device", "--io-timeout", "--ready-fd"}) {
 		SCOPED_TRACE(option);
 		expect_error(Parse{option}, option);
 		expect_error(Parse{"-s", "web", "-r", "/srv", option}, option);
@@ -332,11 +377,15 @@ TEST(OptionsHelp, NamesEveryOption)
 	const std::string help = options_help;
 
 	for (const char *option : {"-s, --name", "-r, --root", "-S, --socket-dir", "-n, --max-transfers",
-		     "-t, --open-timeout", "-u, --user", "-g, --group", "--workers", "-d, --daemonize",
-		     "-p, --sync-parent", "--ready-fd", "--ping", "--help", "--version"})
+		     "-t, --open-timeout", "-u, --user", "-g, --group", "--workers", "--readers N",
+		     "--readers-per-device N", "--io-timeout MS", "-d, --daemonize", "-p, --sync-parent", "--ready-fd",
+		     "--ping", "--help", "--version"})
 		EXPECT_NE(std::string::npos, help.find(option)) << option;
 	EXPECT_NE(std::string::npos, help.find(std::to_string(TRANSFERS_DEFAULT)));
 	EXPECT_NE(std::string::npos, help.find(std::to_string(OPEN_TIMEOUT_DEFAULT_MS)));
+	EXPECT_NE(std::string::npos, help.find("(" + std::to_string(READERS_DEFAULT) + ")"));
+	EXPECT_NE(std::string::npos, help.find("(" + std::to_string(READERS_PER_DEVICE_DEFAULT) + ")"));
+	EXPECT_NE(std::string::npos, help.find("(" + std::to_string(IO_TIMEOUT_DEFAULT_MS) + ")"));
 	EXPECT_EQ('\n', help.back());
 }
 

@@ -402,10 +402,10 @@ TEST_F(Pool, AnOfferIsForOneWorkerOnce)
 	EXPECT_FALSE(pool_is_busy(p_, &offer));
 	EXPECT_FALSE(pool_accept(p_, &at, 1, &use, 1));
 	EXPECT_TRUE(pool_is_offered(p_, &offer, 2));
-	at = offer;
+	EXPECT_EQ(offer.seq, at.seq) << "it is kept, to be handed on";
 	at.seq--;
 	EXPECT_FALSE(pool_accept(p_, &at, 2, &use, 1)) << "an offer of long ago";
-	at = offer;
+	EXPECT_EQ(offer.seq, at.seq) << "it is kept, to be handed on";
 	EXPECT_TRUE(pool_accept(p_, &at, 2, &use, 1));
 	EXPECT_TRUE(pool_is_busy(p_, &at));
 	EXPECT_NE(offer.seq, at.seq);
@@ -429,7 +429,7 @@ TEST_F(Pool, AnOfferStandsIfTheRulesForbidWhatItIsWantedFor)
 	const place offer = at;
 	EXPECT_FALSE(pool_accept(p_, &at, 2, &same, 1));
 	EXPECT_TRUE(pool_is_offered(p_, &offer, 2));
-	at = offer;
+	EXPECT_EQ(offer.seq, at.seq) << "it is kept, to be handed on";
 	ASSERT_EQ(7, hand_on(&at, 2));
 	EXPECT_FALSE(pool_is_offered(p_, &offer, 2));
 	EXPECT_TRUE(pool_accept(p_, &at, 7, &other_use, 1));

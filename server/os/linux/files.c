@@ -184,10 +184,10 @@ struct cachestat {
  * Pages that are being read count as cached too, so the first and the last byte are also asked for without waiting, which
  * only those that are up to date answer. (That alone would start to read cold ones.)
  */
-enum os_heat os_heat(int fd, off_t offset, uint64_t n)
+enum os_heat os_heat(int fd, off_t offset, uint64_t n, uint64_t ahead)
 {
-	const uint64_t page = 4096, first = (uint64_t)offset / page, last = ((uint64_t)offset + n - 1) / page;
-	struct cachestat_range range = {.off = (uint64_t)offset, .len = n};
+	const uint64_t page = 4096, first = (uint64_t)offset / page, last = ((uint64_t)offset + n + ahead - 1) / page;
+	struct cachestat_range range = {.off = (uint64_t)offset, .len = n + ahead};
 	struct cachestat found = {0};
 	char byte;
 

@@ -10,8 +10,10 @@
 #include <linux/openat2.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -52,6 +54,27 @@ static bool tells_heat(void)
 	return syscall(451, -1, NULL, NULL, 0U) < 0 && errno == EBADF;
 }
 
+/* Whoever touches a page that was read ahead may have to start the next reading, of as much again. */
+static uint64_t readahead_of(uint64_t device)
+{
+	char path[64], text[32];
+	uint64_t kib = 128; /* the kernel's default */
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof path, "/sys/class/bdi/%u:%u/read_ahead_kb", major(device), minor(device));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof text - 1);
+		close(fd);
+	}
+	if (n > 0) {
+		text[n] = '\0';
+		kib = strtoull(text, NULL, 10);
+	}
+	return kib * 1024 * 2;
+}
+
 int os_root_look(int root_fd, struct os_root *out)
 {
 	struct os_look look;
@@ -70,6 +93,7 @@ int os_root_look(int root_fd, struct os_root *out)
 		out->local = known[i].local;
 		out->resident = known[i].resident;
 	}
+	out->readahead = readahead_of(look.device);
 	out->opens_cached = opens_cached(root_fd);
 	out->tells_heat = tells_heat();
 	out->updates_atime = !out->resident && !(vfs.f_flag & (ST_NOATIME | ST_RDONLY));
