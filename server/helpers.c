@@ -142,6 +142,7 @@ static void note_end(struct helpers *h, enum pool_kind kind, unsigned index, int
 	if (h->stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
 		return; /* it had nothing to do any more */
 	h->deaths++;
+	pool_renew(h->config.pools, kind, index);
 	h->respawn_ns = now + (uint64_t)restart_delay(&h->restart, age_ms) * 1000000;
 	if (WIFSIGNALED(status))
 		log_line(LOG_LEVEL_WARNING, "a %s (pid %d) was killed by signal %d; another one does its work",

@@ -316,6 +316,15 @@ void pool_clear(struct pools *p, enum pool_kind kind, unsigned index)
 	atomic_fetch_add(&s->deaths, 1);
 }
 
+void pool_renew(struct pools *p, enum pool_kind kind, unsigned index)
+{
+	struct slot *s = slot_at(p, kind, index);
+	uint64_t word = atomic_load(&s->word);
+
+	if (phase_of(word) == EMPTY)
+		change(s, word, pack(WANTED, 0, seq_of(word)));
+}
+
 bool pool_check_stuck(struct pools *p, enum pool_kind kind, unsigned index, uint64_t now_ns, uint64_t ns)
 {
 	struct slot *s = slot_at(p, kind, index);

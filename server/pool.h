@@ -100,6 +100,9 @@ bool pool_is_wanted(struct pools *p, enum pool_kind kind, unsigned index);
 /* The process there is gone (or could not be started). */
 void pool_clear(struct pools *p, enum pool_kind kind, unsigned index);
 
+/* The process there died with what it had to do: another one is wanted there, if only to empty the box of what was sent. */
+void pool_renew(struct pools *p, enum pool_kind kind, unsigned index);
+
 /* A job there has been under way for longer than `ns`: true if the place has just become STUCK. */
 bool pool_check_stuck(struct pools *p, enum pool_kind kind, unsigned index, uint64_t now_ns, uint64_t ns);
 
