@@ -93,16 +93,14 @@ void drop_from_memory(const std::string &path)
 	ASSERT_EQ(0, posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED));
 }
 
-bool await_disk_sleep(pid_t pid, milliseconds patience)
+bool waits_for_file(pid_t pid)
 {
-	return eventually(
-		[pid] {
-			const std::string stat = read_whole("/proc/" + std::to_string(pid) + "/stat");
-			const size_t at = stat.rfind(") ");
+	const std::string where = "/proc/" + std::to_string(pid), stat = read_whole(where + "/stat");
+	const size_t at = stat.rfind(") ");
 
-			return at != std::string::npos && stat[at + 2] == 'D';
-		},
-		patience);
+	if (at != std::string::npos && stat[at + 2] == 'D')
+		return true;
+	return read_whole(where + "/wchan") == "request_wait_answer"; /* fuse: it can be interrupted at first */
 }
 
 /* ---- The fixture */

@@ -56,8 +56,8 @@ std::vector<std::string> read_all_ends(const std::vector<Fd> &fds, milliseconds 
 // The file's content (not its inode) has to be read from the disk again.
 void drop_from_memory(const std::string &path);
 
-// Waits until a process waits in the kernel in such a way that only SIGKILL, if anything, ends it.
-bool await_disk_sleep(pid_t pid, milliseconds patience = PATIENCE);
+// Whether a process waits for a disk, or for the answer of a SlowFs.
+bool waits_for_file(pid_t pid);
 
 class ColdTest : public SfdTest
 {
