@@ -54,7 +54,7 @@ static struct stats_device *find_device(struct stats *own, uint64_t device)
 
 void stats_job(struct stats *own, uint64_t device, uint64_t took_ns)
 {
-	uint64_t limit_ns = 100 * 1000;
+	uint64_t limit_ns = UINT64_C(100000);
 	unsigned i = 0;
 
 	while (i < STATS_LATENCIES - 1 && took_ns > limit_ns) {
