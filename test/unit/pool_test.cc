@@ -405,7 +405,7 @@ TEST_F(Pool, AnOfferIsForOneWorkerOnce)
 	EXPECT_EQ(offer.seq, at.seq) << "it is kept, to be handed on";
 	at.seq--;
 	EXPECT_FALSE(pool_accept(p_, &at, 2, &use, 1)) << "an offer of long ago";
-	EXPECT_EQ(offer.seq, at.seq) << "it is kept, to be handed on";
+	at = offer;
 	EXPECT_TRUE(pool_accept(p_, &at, 2, &use, 1));
 	EXPECT_TRUE(pool_is_busy(p_, &at));
 	EXPECT_NE(offer.seq, at.seq);
