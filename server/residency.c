@@ -82,5 +82,5 @@ enum heat residency_heat(
 			break;
 		}
 	}
-	return left <= TRY_MAX ? HEAT_TRY : HEAT_COLD;
+	return left <= TRY_MAX && !r->root.nowait_waits ? HEAT_TRY : HEAT_COLD;
 }

@@ -16,6 +16,7 @@ struct os_root {
 	bool tells_heat;    /* os_heat() knows, at least of some files */
 	bool updates_atime; /* reading may write to the file system: an access time that is due */
 	bool strict_atime;  /* and is so every time */
+	bool nowait_waits;  /* to read without waiting may wait all the same: Linux, btrfs */
 	bool detached;      /* os_root_detach() was done */
 };
 

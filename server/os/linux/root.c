@@ -27,16 +27,16 @@ enum { XFS_MAGIC = 0x58465342 }; /* not in linux/magic.h before 6.0 */
 static const struct {
 	unsigned long magic;
 	const char *name;
-	bool local, resident;
+	bool local, resident, nowait_waits;
 } known[] = {
-	{EXT4_SUPER_MAGIC, "ext4", true, false},
-	{XFS_MAGIC, "xfs", true, false},
-	{BTRFS_SUPER_MAGIC, "btrfs", true, false},
-	{TMPFS_MAGIC, "tmpfs", true, true},
-	{RAMFS_MAGIC, "ramfs", true, true},
-	{OVERLAYFS_SUPER_MAGIC, "overlayfs", false, false},
-	{FUSE_SUPER_MAGIC, "fuse", false, false},
-	{NFS_SUPER_MAGIC, "nfs", false, false},
+	{EXT4_SUPER_MAGIC, "ext4", true, false, false},
+	{XFS_MAGIC, "xfs", true, false, false},
+	{BTRFS_SUPER_MAGIC, "btrfs", true, false, true},
+	{TMPFS_MAGIC, "tmpfs", true, true, false},
+	{RAMFS_MAGIC, "ramfs", true, true, false},
+	{OVERLAYFS_SUPER_MAGIC, "overlayfs", false, false, false},
+	{FUSE_SUPER_MAGIC, "fuse", false, false, false},
+	{NFS_SUPER_MAGIC, "nfs", false, false, false},
 };
 
 static bool opens_cached(int root_fd)
@@ -92,6 +92,7 @@ int os_root_look(int root_fd, struct os_root *out)
 		snprintf(out->fs, sizeof out->fs, "%s", known[i].name);
 		out->local = known[i].local;
 		out->resident = known[i].resident;
+		out->nowait_waits = known[i].nowait_waits;
 	}
 	out->readahead = readahead_of(look.device);
 	out->opens_cached = opens_cached(root_fd);
