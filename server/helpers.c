@@ -20,7 +20,7 @@ enum {
 /* How much later than its worker, which answers the client, the master gives up on a helper. */
 static const uint64_t GRACE_NS = UINT64_C(500000000);
 
-static const char *const names[POOL_KINDS] = {"opener", "reader", "writer"};
+static const char *const names[POOL_KINDS] = {"an opener", "a reader", "a writer"};
 
 int helpers_init(struct helpers *h, const struct helpers_config *config)
 {
@@ -88,8 +88,8 @@ static void start_wanted(struct helpers *h, enum pool_kind kind, unsigned index,
 {
 	if (start(h, kind, index) == 0)
 		return;
-	log_line(LOG_LEVEL_ERROR, "cannot start a %s: %s", names[kind], strerror(errno));
-	h->respawn_ns = now_ns + (uint64_t)restart_delay(&h->restart, 0) * 1000000;
+	log_line(LOG_LEVEL_ERROR, "cannot start %s: %s", names[kind], strerror(errno));
+	h->respawn_ns[kind] = now_ns + (uint64_t)restart_delay(&h->restart[kind], 0) * 1000000;
 	pool_clear(h->config.pools, kind, index);
 }
 
@@ -97,7 +97,7 @@ static void start_wanted(struct helpers *h, enum pool_kind kind, unsigned index,
 static void give_up(struct helpers *h, enum pool_kind kind, unsigned index)
 {
 	log_line(LOG_LEVEL_WARNING,
-		"a %s (pid %d) has waited for a disk or a file system's server for more than %u ms; replaced",
+		"%s (pid %d) has waited for a disk or a file system's server for more than %u ms; replaced",
 		names[kind], (int)h->pids[kind][index], h->config.io_timeout_ms);
 	h->stuck_ever++;
 	kill(h->pids[kind][index], SIGKILL);
@@ -106,7 +106,7 @@ static void give_up(struct helpers *h, enum pool_kind kind, unsigned index)
 int helpers_work(struct helpers *h, uint64_t now_ns)
 {
 	const uint64_t timeout_ns = (uint64_t)h->config.io_timeout_ms * 1000000;
-	bool waits = false;
+	uint64_t next = UINT64_MAX;
 
 	for (unsigned k = 0; k < POOL_KINDS; k++) {
 		for (unsigned i = 0; i < h->places; i++) {
@@ -117,15 +117,16 @@ int helpers_work(struct helpers *h, uint64_t now_ns)
 					    timeout_ns > 0 ? timeout_ns + GRACE_NS : 0))
 					give_up(h, kind, i);
 			} else if (pool_is_wanted(h->config.pools, kind, i)) {
-				if (h->respawn_ns <= now_ns)
+				if (h->respawn_ns[k] <= now_ns)
 					start_wanted(h, kind, i, now_ns);
-				waits = waits || h->pids[k][i] == 0;
+				if (h->pids[k][i] == 0 && h->respawn_ns[k] < next)
+					next = h->respawn_ns[k];
 			}
 		}
 	}
-	if (waits)
-		return h->respawn_ns > now_ns ? (int)((h->respawn_ns - now_ns) / 1000000) + 1 : LOOK_MS;
-	return h->count > 0 ? LOOK_MS : -1;
+	if (next != UINT64_MAX && next > now_ns && next - now_ns < (uint64_t)LOOK_MS * 1000000)
+		return (int)((next - now_ns) / 1000000) + 1;
+	return h->count > 0 || next != UINT64_MAX ? LOOK_MS : -1;
 }
 
 /* ---- Ending */
@@ -143,12 +144,12 @@ static void note_end(struct helpers *h, enum pool_kind kind, unsigned index, int
 		return; /* it had nothing to do any more */
 	h->deaths++;
 	pool_renew(h->config.pools, kind, index);
-	h->respawn_ns = now + (uint64_t)restart_delay(&h->restart, age_ms) * 1000000;
+	h->respawn_ns[kind] = now + (uint64_t)restart_delay(&h->restart[kind], age_ms) * 1000000;
 	if (WIFSIGNALED(status))
-		log_line(LOG_LEVEL_WARNING, "a %s (pid %d) was killed by signal %d; another one does its work",
+		log_line(LOG_LEVEL_WARNING, "%s (pid %d) was killed by signal %d; another one does its work",
 			names[kind], (int)pid, WTERMSIG(status));
 	else
-		log_line(LOG_LEVEL_WARNING, "a %s (pid %d) left with status %d", names[kind], (int)pid,
+		log_line(LOG_LEVEL_WARNING, "%s (pid %d) left with status %d", names[kind], (int)pid,
 			WEXITSTATUS(status));
 }
 

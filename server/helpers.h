@@ -32,8 +32,8 @@ struct helpers {
 	uint64_t started_ns[POOL_KINDS][PLACES_MAX];
 	unsigned count;
 	bool stopping;
-	struct restart restart;
-	uint64_t respawn_ns; /* no sooner is another one started */
+	struct restart restart[POOL_KINDS];
+	uint64_t respawn_ns[POOL_KINDS]; /* no sooner is another one of that kind started */
 	uint64_t deaths, stuck_ever;
 };
 
