@@ -37,6 +37,7 @@ struct cold {
 	int64_t position; /* where the next byte is to be written */
 	bool knows_position;
 	bool waits_for_writer; /* what is in the draining pipe */
+	bool slow;             /* the last chunk was not in memory */
 	bool copies;           /* splice(2) was refused */
 	bool retried;          /* one helper has died */
 };

@@ -24,8 +24,10 @@ enum job_kind {
 enum job_flag {
 	JOB_FILE_PARKED = 1 << 0, /* the file, or the destination, is in a socket: see park.h */
 	JOB_DEST_PARKED = 1 << 1,
-	JOB_APPENDS = 1 << 2,       /* the destination writes at its end, whatever the position */
-	JOB_IS_STREAM = 1 << 3,     /* the destination has no position */
+	JOB_APPENDS = 1 << 2,   /* the destination writes at its end, whatever the position */
+	JOB_IS_STREAM = 1 << 3, /* the destination has no position */
+	JOB_READS_ON =
+		1 << 5, /* what follows the range is wanted next, and its disk is slow enough to be asked already */
 	JOB_CLOSES_AT_ONCE = 1 << 4 /* none of its descriptors can wait in close(2) */
 };
 

@@ -62,6 +62,9 @@ void reader_read(struct work *w)
 {
 	off_t offset = w->letter->offset;
 
+	/* Its disk shall not stand idle until the next job comes. */
+	if (w->letter->flags & JOB_READS_ON)
+		os_read_ahead(w->fds[0], offset + (off_t)w->letter->length, w->letter->length);
 	while (w->answer.bytes < w->letter->length) {
 		ssize_t n = os_fill_pipe(w->fds[1], w->fds[0], &offset, w->letter->length - w->answer.bytes);
 

@@ -78,6 +78,9 @@ ssize_t os_splice_to_file(int file, off_t *offset, int pipe, size_t n);
 /* Like os_splice_to_pipe(), for who means to wait for the disk; not for room in the pipe: EAGAIN. */
 ssize_t os_fill_pipe(int pipe, int file, off_t *offset, size_t n);
 
+/* Has the system begin to read a range into memory. May wait for other requests of the disk, not for this one. */
+void os_read_ahead(int file, off_t offset, size_t n);
+
 /* Copies within the system, sharing blocks where the file system can; both offsets advance. Waits for the disk. */
 ssize_t os_copy_range(int dest, off_t *dest_offset, int file, off_t *offset, size_t n);
 

@@ -243,6 +243,11 @@ ssize_t os_fill_pipe(int pipe, int file, off_t *offset, size_t n)
 	return splice(file, offset, pipe, NULL, n, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 }
 
+void os_read_ahead(int file, off_t offset, size_t n)
+{
+	posix_fadvise(file, offset, (off_t)n, POSIX_FADV_WILLNEED);
+}
+
 ssize_t os_copy_range(int dest, off_t *dest_offset, int file, off_t *offset, size_t n)
 {
 	return copy_file_range(file, offset, dest, dest_offset, n, 0);
