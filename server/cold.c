@@ -177,7 +177,7 @@ int cold_read(struct cold *c)
 			{
 				.kind = JOB_READ,
 				.flags = (c->file->parked ? JOB_FILE_PARKED : JOB_CLOSES_AT_ONCE) |
-					 (c->slow && left > chunk ? JOB_READS_ON : 0U),
+					 (c->slow && c->file->local && left > chunk ? JOB_READS_ON : 0U),
 				.offset = c->move->offset + (int64_t)ahead,
 				.length = left < chunk ? left : chunk,
 			},
