@@ -49,7 +49,7 @@ static struct {
 	bool ready;
 	bool cannot_leave; /* the system does not let us have a table of our own */
 	uint64_t device;
-	unsigned most, count, alone, sweepers;
+	unsigned most, count, sweepers;
 	struct waiter waiters[WAITERS_MAX];
 	struct closing *queue; /* those that wait for their turn */
 	unsigned queued, room;
@@ -251,9 +251,8 @@ static void leave_alone(void)
 {
 	pid_t worker = getpid(), pid;
 	int go[2];
-	size_t room;
 
-	if (os_pipe(go, 1, &room) < 0)
+	if (os_pipe(go, 1) < 0)
 		return; /* tried again in the next round */
 	pid = os_fork_sharing_files();
 	if (pid == 0)

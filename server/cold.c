@@ -19,7 +19,7 @@ enum {
 /* A job of one chunk shall take less than what makes its device count as sick. */
 static const uint64_t SLOW_NS = UINT64_C(30000000), FAST_NS = UINT64_C(10000000);
 
-static const struct pipe_pair no_pipe = {-1, -1, 0};
+static const struct pipe_pair no_pipe = {-1, -1};
 
 static struct cold *from_holder(struct pipe_holder *h)
 {
@@ -352,7 +352,6 @@ static bool start_draining(void *owner, struct job_spec *spec)
 	struct cold *c = owner;
 
 	(void)spec;
-	c->waits_for_writer = false;
 	pipes_moving(&c->holder);
 	return true;
 }
@@ -385,9 +384,8 @@ static enum move_result write_job(struct cold *c, enum job_kind kind, uint64_t l
 		spec.prepare = start_draining;
 	}
 	c->writing_ns = c->engine->loop.now_ns;
-	c->waits_for_writer = kind == JOB_DRAIN;
 	c->writing = jobs_submit(&c->engine->jobs, &spec, c->writing_ns, on_written, c);
-	if (c->writing && c->waits_for_writer)
+	if (c->writing && kind == JOB_DRAIN && jobs_is_queued(c->writing))
 		pipes_stalled(&c->engine->pipes, &c->holder, c->writing_ns);
 	if (c->writing)
 		return MOVE_WAITING;

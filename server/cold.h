@@ -36,10 +36,9 @@ struct cold {
 	int write_err;
 	int64_t position; /* where the next byte is to be written */
 	bool knows_position;
-	bool waits_for_writer; /* what is in the draining pipe */
-	bool slow;             /* the last chunk was not in memory */
-	bool copies;           /* splice(2) was refused */
-	bool retried;          /* one helper has died */
+	bool slow;    /* the last chunk was not in memory */
+	bool copies;  /* splice(2) was refused */
+	bool retried; /* one helper has died */
 };
 
 enum { COLD_EOF = -1 };

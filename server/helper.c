@@ -75,7 +75,7 @@ static void mail(const struct helper_config *config, unsigned worker, const stru
 	};
 
 	while (mailbox_send(config->mailboxes[worker], m, fd) < 0) {
-		if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS && errno != ENOMEM && errno != ETOOMANYREFS)
+		if (!mailbox_must_wait(errno))
 			return; /* the worker finds out at the deadline */
 		if (poll(p, errno == EAGAIN ? 2 : 0, MAILBOX_FULL_MS) > 0 && p[1].revents != 0)
 			_exit(EX_OK);
@@ -89,20 +89,11 @@ static void answer(const struct work *w)
 	mail(w->config, w->letter->worker, &m, w->file);
 }
 
-/* Our place is free, or goes to the next worker in turn. */
+/* Our place is free, or goes to the next worker in turn; unless we took too long, and it is not ours any more. */
 static void hand_on(const struct helper_config *config, struct place place, unsigned after)
 {
-	bool lost;
-	int worker = pool_hand_on(config->pools, &place, after, POOL_ALL_WORKERS, clock_now_ns(), &lost);
-	struct mail m = {.kind = MAIL_OFFER};
-
-	if (lost)
-		_exit(EX_OK); /* it took too long, and the place is not ours any more */
-	if (worker < 0)
-		return;
-	m.answer = (struct job_answer){.pool = place.kind, .index = place.index, .seq = place.seq, .bytes = after};
-	/* It is not waited for: if it does not take its mail, the master takes the offer back in a while. */
-	mailbox_send(config->mailboxes[worker], &m, -1);
+	if (!mailbox_hand_on(config->pools, config->mailboxes, &place, after, after, POOL_ALL_WORKERS))
+		_exit(EX_OK);
 }
 
 /* ---- Jobs */
@@ -171,7 +162,6 @@ static void do_job(const struct helper_config *config, const struct job_letter *
 		.path = (const char *)(letter + 1),
 		.file = -1,
 		.fds = {-1, -1, -1}};
-	bool in_haste = letter->flags & JOB_CLOSES_AT_ONCE;
 
 	if (!pool_is_busy(config->pools, &place) || letter->worker >= config->workers)
 		return; /* meant for one who was here before us */
@@ -183,7 +173,7 @@ static void do_job(const struct helper_config *config, const struct job_letter *
 		run(&w);
 		w.answer.took_ns = clock_now_ns() - began;
 	}
-	if (in_haste && w.file < 0) {
+	if (letter->flags & JOB_CLOSES_AT_ONCE) {
 		close_all(&w);
 		hand_on(config, place, letter->worker);
 		answer(&w);

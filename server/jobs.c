@@ -176,18 +176,9 @@ static struct job *pick(struct jobs *js, enum pool_kind kind)
 
 /* ---- Places */
 
-/* Tells a worker that a place was offered to it; `origin` is where the round of offers began. */
-static void hand_on(struct jobs *js, struct place place, unsigned origin, unsigned hops, uint64_t now_ns)
+static void hand_on(struct jobs *js, const struct place *place, unsigned origin, unsigned hops)
 {
-	bool lost;
-	int worker = pool_hand_on(js->pools, &place, js->worker, hops, now_ns, &lost);
-	struct mail m = {.kind = MAIL_OFFER, .from_slot = js->worker};
-
-	if (worker < 0)
-		return;
-	m.answer = (struct job_answer){.pool = place.kind, .index = place.index, .seq = place.seq, .bytes = origin};
-	/* A full mailbox: the master takes the offer back in a while. */
-	mailbox_send(js->mailboxes[worker], &m, -1);
+	mailbox_hand_on(js->pools, js->mailboxes, place, origin, js->worker, hops);
 }
 
 /* What `prepare` has given stays given: it is asked once. */
@@ -229,6 +220,16 @@ static bool send_job(struct jobs *js, struct job *job, const struct place *place
 	return true;
 }
 
+/* (What cannot be written because the pipe is full has been said already.) */
+static void wake_master(const struct jobs *js)
+{
+	ssize_t n;
+
+	do
+		n = write(js->master_fd, "", 1);
+	while (n < 0 && errno == EINTR);
+}
+
 /* Finds places for as many as the rules allow. */
 static void dispatch(struct jobs *js, enum pool_kind kind, uint64_t now_ns)
 {
@@ -237,23 +238,21 @@ static void dispatch(struct jobs *js, enum pool_kind kind, uint64_t now_ns)
 
 	while (js->queued[kind] > 0 && (job = pick(js, kind)) != NULL) {
 		if (!pool_take(js->pools, kind, js->worker, &job->spec.use, now_ns, &place)) {
-			/* A pipe that is full has told the master already. */
-			if (pool_want(js->pools, kind) && write(js->master_fd, "", 1) < 0 && errno != EAGAIN)
-				break;
+			if (pool_want(js->pools, kind))
+				wake_master(js);
 			break;
 		}
 		if (!send_job(js, job, &place, now_ns)) { /* no pipe, or no room for its descriptors: later */
-			hand_on(js, place, js->worker, 0, now_ns);
+			hand_on(js, &place, js->worker, 0);
 			break;
 		}
 	}
 	js->look_ns = now_ns + LOOK_NS;
 }
 
-void jobs_offer(struct jobs *js, const struct job_answer *offer, uint64_t now_ns)
+void jobs_offer(struct jobs *js, const struct job_answer *offer, unsigned origin, uint64_t now_ns)
 {
 	struct place place = {.kind = (enum pool_kind)offer->pool, .index = offer->index, .seq = offer->seq};
-	unsigned origin = (unsigned)offer->bytes;
 	struct job *job;
 
 	if (!pool_is_offered(js->pools, &place, js->worker))
@@ -261,11 +260,11 @@ void jobs_offer(struct jobs *js, const struct job_answer *offer, uint64_t now_ns
 	job = pick(js, place.kind);
 	if (!job || !pool_accept(js->pools, &place, js->worker, &job->spec.use, now_ns)) {
 		/* On to those who come before the one at which the round began. */
-		hand_on(js, place, origin, (origin + WORKERS_MAX - js->worker) % WORKERS_MAX, now_ns);
+		hand_on(js, &place, origin, (origin + WORKERS_MAX - js->worker) % WORKERS_MAX);
 		return;
 	}
 	if (!send_job(js, job, &place, now_ns))
-		hand_on(js, place, origin, 0, now_ns);
+		hand_on(js, &place, origin, 0);
 	dispatch(js, place.kind, now_ns);
 }
 

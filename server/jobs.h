@@ -68,7 +68,7 @@ bool jobs_is_queued(const struct job *job);
 /* ---- For the worker, which reads the mail */
 
 void jobs_answer(struct jobs *js, const struct job_answer *answer, int fd, uint64_t now_ns);
-void jobs_offer(struct jobs *js, const struct job_answer *offer, uint64_t now_ns);
+void jobs_offer(struct jobs *js, const struct job_answer *offer, unsigned origin, uint64_t now_ns);
 
 /* Whether helpers of ours have died; if so, all mail is to be read, in which their answers may be, and then: */
 bool jobs_suspect(struct jobs *js);

@@ -40,6 +40,21 @@ bool mailbox_receive(int box, struct mail *m, int *fd)
 	return whole;
 }
 
+bool mailbox_hand_on(struct pools *pools, const int *mailboxes, const struct place *place, unsigned origin,
+	unsigned after, unsigned hops)
+{
+	struct place there = *place;
+	struct mail m = {.kind = MAIL_OFFER, .from_slot = origin};
+	bool lost;
+	int worker = pool_hand_on(pools, &there, after, hops, clock_now_ns(), &lost);
+
+	if (worker >= 0) {
+		m.answer = (struct job_answer){.pool = there.kind, .index = there.index, .seq = there.seq};
+		mailbox_send(mailboxes[worker], &m, -1);
+	}
+	return !lost;
+}
+
 void outbox_init(struct outbox *o, const int *boxes, unsigned slots)
 {
 	*o = (struct outbox){.slots = slots, .boxes = boxes};
@@ -58,7 +73,7 @@ static void letter_free(struct outbox *o, struct letter *l)
 }
 
 /* Whatever else goes wrong with a letter will go wrong again: it is given up. */
-static bool must_wait(int err)
+bool mailbox_must_wait(int err)
 {
 	return err == EAGAIN || err == EINTR || err == ENOBUFS || err == ENOMEM || err == ETOOMANYREFS;
 }
@@ -69,7 +84,7 @@ static void pump_slot(struct outbox *o, unsigned slot)
 		struct letter *l = container_of(o->letters[slot].next, struct letter, node);
 
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): a letter that was freed has left the list before */
-		if (mailbox_send(o->boxes[slot], &l->mail, l->fd) < 0 && must_wait(errno))
+		if (mailbox_send(o->boxes[slot], &l->mail, l->fd) < 0 && mailbox_must_wait(errno))
 			return;
 		letter_free(o, l);
 	}
@@ -94,7 +109,7 @@ int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)
 	struct letter *l;
 
 	/* The usual case: an empty outbox, and room in the mailbox. */
-	if (list_empty(&o->letters[slot]) && (mailbox_send(o->boxes[slot], m, fd) == 0 || !must_wait(errno))) {
+	if (list_empty(&o->letters[slot]) && (mailbox_send(o->boxes[slot], m, fd) == 0 || !mailbox_must_wait(errno))) {
 		closer_close(fd);
 		return 0;
 	}

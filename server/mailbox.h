@@ -12,6 +12,7 @@
 #include "server/job.h"
 #include "server/list.h"
 #include "server/options.h"
+#include "server/pool.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,7 +33,7 @@ struct mail {
 	struct owner owner; /* the client's */
 	uint64_t id;        /* the transfer's */
 	uint64_t seq;
-	struct job_answer answer; /* of an offer: the place, and in `bytes` the worker at which the offering began */
+	struct job_answer answer; /* of an offer only the place; from_slot is the worker at which the offering began */
 };
 
 /* Makes a mailbox: ends[0] to read from, ends[1] to write to. 0, or -1 and errno. */
@@ -41,8 +42,19 @@ int mailbox_new(int ends[2]);
 /* 0, or -1 and errno (EAGAIN: full). Never blocks; `fd` (-1: none) stays the caller's. */
 int mailbox_send(int box, const struct mail *m, int fd);
 
+/* Whether that error of mailbox_send() may go away by itself. */
+bool mailbox_must_wait(int err);
+
 /* True if there was a letter; `*fd`, the caller's to close, is -1 if it had no descriptor. */
 bool mailbox_receive(int box, struct mail *m, int *fd);
+
+/*
+ * Hands a place on (pool_hand_on()), and tells the worker, if any, that it was offered to; `origin` is where the round of
+ * offers began. That is not waited for: if the worker does not take its mail, the master takes the offer back in a while.
+ * False if the place was not the caller's any more.
+ */
+bool mailbox_hand_on(struct pools *pools, const int *mailboxes, const struct place *place, unsigned origin,
+	unsigned after, unsigned hops);
 
 enum {
 	LETTERS_MAX = 32,    /* kept for one slot; what comes while so many wait is dropped */

@@ -37,9 +37,8 @@ int pipes_get(struct pipes *ps, struct pipe_pair *out)
 		*out = ps->spare[--ps->spare_count];
 		return 0;
 	}
-	if (ps->made < ps->most && os_pipe(ends, PIPE_CHUNK, &out->room) == 0) {
-		out->read_fd = ends[0];
-		out->write_fd = ends[1];
+	if (ps->made < ps->most && os_pipe(ends, PIPE_CHUNK) == 0) {
+		*out = (struct pipe_pair){ends[0], ends[1]};
 		ps->made++;
 		return 0;
 	}

@@ -10,7 +10,6 @@
 #include "server/list.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 enum {
@@ -21,7 +20,6 @@ enum {
 
 struct pipe_pair {
 	int read_fd, write_fd;
-	size_t room;
 };
 
 /* Who has pipes and cannot empty them now. */

@@ -125,7 +125,7 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 		jobs_answer(&w->engine.jobs, &m->answer, fd, w->engine.loop.now_ns);
 		return;
 	case MAIL_OFFER:
-		jobs_offer(&w->engine.jobs, &m->answer, w->engine.loop.now_ns);
+		jobs_offer(&w->engine.jobs, &m->answer, m->from_slot, w->engine.loop.now_ns);
 		break;
 	case MAIL_DETACH:
 		dup2(STDOUT_FILENO, STDERR_FILENO); /* which is /dev/null already */

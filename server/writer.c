@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/writer.h"
 
+#include "server/mover.h"
 #include "server/os/files.h"
 
 #include <errno.h>
@@ -17,8 +18,8 @@ struct copy {
 	off_t position, offset;
 	bool from_pipe, is_device;
 	bool at_position; /* write where `position` says, not where the destination stands */
-	unsigned way;
-	int err; /* met after some bytes were written */
+	bool copies;      /* the better way was refused */
+	int err;          /* met after some bytes were written */
 };
 
 /* Each moves up to `n` bytes and advances the offsets: the bytes moved, 0 at the end, -1 and errno. */
@@ -74,16 +75,9 @@ static ssize_t by_copy(struct copy *c, size_t n)
 /* Best first; the copy is refused by none. */
 static way_fn *next_way(const struct copy *c)
 {
-	if (c->way > 0 || c->is_device)
+	if (c->copies || c->is_device)
 		return by_copy;
 	return c->from_pipe ? by_splice : by_copy_range;
-}
-
-/* Errors that say "not this way", not "not at all". */
-static bool is_refusal(int err)
-{
-	return err == EINVAL || err == ENOSYS || err == EOPNOTSUPP || err == EXDEV || err == EBADF || err == EPERM ||
-	       err == ETXTBSY;
 }
 
 /*
@@ -105,9 +99,9 @@ static void move_all(struct copy *c, struct work *w)
 				return;
 		} else if (n < 0 && errno == EINTR) {
 			continue;
-		} else if (next_way(c) != by_copy && (n == 0 || is_refusal(errno))) {
+		} else if (next_way(c) != by_copy && (n == 0 || move_is_refusal(errno))) {
 			w->answer.fallbacks += n < 0;
-			c->way = 1;
+			c->copies = true;
 		} else if (n == 0) {
 			w->answer.at_end = 1;
 			return;

@@ -84,8 +84,8 @@ void os_read_ahead(int file, off_t offset, size_t n);
 /* Copies within the system, sharing blocks where the file system can; both offsets advance. Waits for the disk. */
 ssize_t os_copy_range(int dest, off_t *dest_offset, int file, off_t *offset, size_t n);
 
-/* A close-on-exec, non-blocking pipe with room for `size` bytes, or less if the system grants less: `*got`. -1 and errno. */
-int os_pipe(int ends[2], size_t size, size_t *got);
+/* A close-on-exec, non-blocking pipe with room for `size` bytes, or for less if the system grants less. -1 and errno. */
+int os_pipe(int ends[2], size_t size);
 
 /* How many bytes a user's pipes may have room for before the system grants small ones only. */
 uint64_t os_pipe_budget(void);

@@ -44,7 +44,7 @@ struct Holder {
 
 	bool get(pipes *ps)
 	{
-		pipe_pair pair = {-1, -1, 0};
+		pipe_pair pair = {-1, -1};
 
 		from = ps;
 		if (pipes_get(ps, &pair) < 0) {
@@ -126,7 +126,7 @@ TEST_F(Pipes, BudgetIsWhatTheKernelSays)
 
 TEST_F(Pipes, APipeIsEmptyAndNeverWaits)
 {
-	pipe_pair pair = {-1, -1, 0};
+	pipe_pair pair = {-1, -1};
 	char c;
 
 	pipes_init(&ps_, 4);
@@ -135,7 +135,7 @@ TEST_F(Pipes, APipeIsEmptyAndNeverWaits)
 		EXPECT_NE(0, fcntl(fd, F_GETFL) & O_NONBLOCK);
 		EXPECT_NE(0, fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	}
-	EXPECT_EQ(static_cast<int>(pair.room), fcntl(pair.read_fd, F_GETPIPE_SZ));
+	EXPECT_EQ(PIPE_CHUNK, fcntl(pair.read_fd, F_GETPIPE_SZ));
 	EXPECT_EQ(-1, read(pair.read_fd, &c, 1));
 	EXPECT_EQ(EAGAIN, errno);
 	pipes_put(&ps_, &pair, true);

@@ -253,17 +253,12 @@ ssize_t os_copy_range(int dest, off_t *dest_offset, int file, off_t *offset, siz
 	return copy_file_range(file, offset, dest, dest_offset, n, 0);
 }
 
-int os_pipe(int ends[2], size_t size, size_t *got)
+int os_pipe(int ends[2], size_t size)
 {
-	int room;
-
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -1;
-	/* EPERM: the user has so many pipes that no more of them may grow. What it has then is what it gets. */
-	room = fcntl(ends[1], F_SETPIPE_SZ, (int)size);
-	if (room <= 0)
-		room = fcntl(ends[1], F_GETPIPE_SZ);
-	*got = room > 0 ? (size_t)room : PIPE_BUF;
+	/* EPERM: the user has so many pipes that no more of them may grow. Then it is as large as it is. */
+	fcntl(ends[1], F_SETPIPE_SZ, (int)size);
 	return 0;
 }
 
