@@ -26,7 +26,7 @@ LIB_SRC := lib/client.c lib/fdmsg.c lib/frame.c lib/request.c lib/spawn.c lib/wi
 
 # What differs between systems lies in server/os/SYSTEM; nothing else asks which one this is.
 OS := $(shell uname -s | tr A-Z a-z)
-SERVER_SRC := server/access.c server/begin.c server/channel.c server/closer.c server/cold.c server/complaint.c server/dest.c server/engine.c \
+SERVER_SRC := server/access.c server/begin.c server/channel.c server/child.c server/closer.c server/cold.c server/complaint.c server/dest.c server/engine.c \
 	server/fdpass.c server/helper.c server/helpers.c server/jobs.c server/limits.c server/listen.c server/log.c \
 	server/loop.c server/mailbox.c server/master.c server/mover.c server/open.c server/options.c server/park.c \
 	server/ping.c server/pipes.c server/pool.c server/privilege.c server/reader.c server/request.c server/residency.c \

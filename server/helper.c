@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/helper.h"
 
+#include "server/child.h"
 #include "server/fdpass.h"
-#include "server/log.h"
 #include "server/loop.h"
 #include "server/mailbox.h"
-#include "server/os/process.h"
 #include "server/park.h"
 #include "server/reader.h"
 #include "server/writer.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -25,43 +22,19 @@ enum {
 
 static const char *const titles[POOL_KINDS] = {"open", "read", "write"}; /* a process's name has 15 bytes */
 
-static void set_signals(void)
-{
-	const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGXFSZ};
-	struct sigaction sa = {.sa_handler = SIG_IGN};
-	sigset_t none;
-
-	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
-		sigaction(ignored[i], &sa, NULL);
-	sa.sa_handler = SIG_DFL;
-	sigaction(SIGTERM, &sa, NULL);
-	sigaction(SIGCHLD, &sa, NULL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static void become_harmless(const struct helper_config *config)
+static void settle(const struct helper_config *config)
 {
 	int keep[WORKERS_MAX + 8];
 	char title[16];
 	unsigned n = 0;
 
-	snprintf(title, sizeof title, "sendfiled-%s", titles[config->kind]);
-	os_set_title(title);
-	set_signals();
-	for (int fd = 0; fd <= STDERR_FILENO; fd++)
-		keep[n++] = fd;
 	keep[n++] = config->box;
 	keep[n++] = config->root_fd;
 	keep[n++] = config->life_fd;
 	for (unsigned i = 0; i < config->workers; i++)
 		keep[n++] = config->mailboxes[i];
-	os_close_except(keep, n);
-	if (identity_assume(&config->identity) < 0 || (config->identity.change && os_harden() < 0)) {
-		log_line(LOG_LEVEL_ERROR, "a helper (%s) cannot give up its privileges: %s", titles[config->kind],
-			strerror(errno));
-		_exit(EX_NOPERM);
-	}
+	snprintf(title, sizeof title, "sendfiled-%s", titles[config->kind]);
+	child_settle(title, keep, n, &config->identity);
 }
 
 /* ---- Answers */
@@ -205,7 +178,7 @@ void helper_main(const struct helper_config *config)
 	struct place place = {.kind = config->kind, .index = config->index};
 	struct pollfd p[2] = {{.fd = config->box, .events = POLLIN}, {.fd = config->life_fd, .events = POLLIN}};
 
-	become_harmless(config);
+	settle(config);
 	/* What was meant for one who died here: those who sent it know. */
 	while (take_job(config))
 		;

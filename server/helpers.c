@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/helpers.h"
 
+#include "server/child.h"
 #include "server/fdpass.h"
 #include "server/log.h"
 #include "server/loop.h"
@@ -52,7 +53,7 @@ void helpers_heed(struct helpers *h)
 
 /* ---- Starting */
 
-/* 0, or -1 and errno. No signal may reach the child while the master's handlers are still in force there. */
+/* 0, or -1 and errno. */
 static int start(struct helpers *h, enum pool_kind kind, unsigned index)
 {
 	const struct helper_config config = {
@@ -67,15 +68,10 @@ static int start(struct helpers *h, enum pool_kind kind, unsigned index)
 		.root = *h->config.root,
 		.identity = *h->config.identity,
 	};
-	sigset_t all, old;
-	pid_t pid;
+	pid_t pid = child_fork();
 
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = fork();
 	if (pid == 0)
 		helper_main(&config);
-	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
 		return -1;
 	h->pids[kind][index] = pid;

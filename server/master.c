@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/master.h"
 
+#include "server/child.h"
 #include "server/helpers.h"
 #include "server/log.h"
 #include "server/loop.h"
@@ -112,21 +113,16 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 static int start_worker(struct master *m, unsigned slot, int ready_fd)
 {
 	struct child *child = &m->children[slot];
-	sigset_t all, old;
 	pid_t pid;
 
 	child->generation++;
 	atomic_store_explicit(&m->stats[slot].generation, child->generation, memory_order_release);
-	/* No signal may reach the child while the master's handlers, and its pipe, are still in force there. */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = fork();
+	pid = child_fork();
 	if (pid == 0) {
 		const struct worker_config config = worker_config(m, slot, ready_fd);
 
 		worker_main(&config);
 	}
-	sigprocmask(SIG_SETMASK, &old, NULL);
 	if (pid < 0)
 		return -1;
 	child->pid = pid;

@@ -2,13 +2,13 @@
 #include "server/worker.h"
 
 #include "lib/wire.h"
+#include "server/child.h"
 #include "server/closer.h"
 #include "server/dest.h"
 #include "server/fdpass.h"
 #include "server/log.h"
 #include "server/mailbox.h"
 #include "server/os/files.h"
-#include "server/os/process.h"
 #include "server/request.h"
 #include "server/tick.h"
 #include "server/transfer.h"
@@ -16,7 +16,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -382,33 +381,12 @@ static void on_life(struct source *source, unsigned events)
 	_exit(EX_OK); /* the master is gone, and with it everything that we would serve for */
 }
 
-/*
- * The master's handlers are not ours; SIGINT and the like are for it to act on, also when typed at a terminal. What a
- * client's destination can cause (SIGPIPE, SIGTTOU of a terminal, SIGXFSZ of a file) is an error of one transfer.
- */
-static void set_signals(void)
-{
-	const int ignored[] = {SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGXFSZ};
-	struct sigaction sa = {.sa_handler = SIG_IGN};
-	sigset_t none;
-
-	for (size_t i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
-		sigaction(ignored[i], &sa, NULL);
-	sa.sa_handler = SIG_DFL;
-	sigaction(SIGTERM, &sa, NULL);
-	sigaction(SIGCHLD, &sa, NULL);
-	tick_init();
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static void keep_only_ours(const struct worker_config *config)
+static void settle(const struct worker_config *config)
 {
 	int keep[WORKER_FDS_MAX];
+	char title[16];
 	unsigned n = 0;
 
-	for (int fd = 0; fd <= STDERR_FILENO; fd++)
-		keep[n++] = fd;
 	keep[n++] = config->request_sock;
 	keep[n++] = config->root_fd;
 	keep[n++] = config->life_fd;
@@ -421,27 +399,9 @@ static void keep_only_ours(const struct worker_config *config)
 		for (unsigned i = 0; i < pools_places(config->pools); i++)
 			keep[n++] = config->boxes[kind][i];
 	}
-	os_close_except(keep, n);
-}
-
-static void become_harmless(const struct worker_config *config)
-{
-	char title[16];
-
 	snprintf(title, sizeof title, "sendfiled-w%u", config->slot);
-	os_set_title(title);
-	set_signals();
-	keep_only_ours(config);
-	if (identity_assume(&config->identity) < 0) {
-		log_line(LOG_LEVEL_ERROR, "cannot become uid %u, gid %u for good: %s", (unsigned)config->identity.uid,
-			(unsigned)config->identity.gid, strerror(errno));
-		_exit(EX_NOPERM);
-	}
-	/* An ordinary user's daemon protects nothing from that user; it stays open to debuggers. */
-	if (config->identity.change && os_harden() < 0) {
-		log_line(LOG_LEVEL_ERROR, "cannot protect the process: %s", strerror(errno));
-		_exit(EX_OSERR);
-	}
+	child_settle(title, keep, n, &config->identity);
+	tick_init();
 }
 
 /* Every request would be refused, which may be what the operator wants to find out now. */
@@ -530,7 +490,7 @@ void worker_main(const struct worker_config *config)
 {
 	struct worker *w;
 
-	become_harmless(config);
+	settle(config);
 	check_root(config);
 	w = worker_new(config);
 	if (!w) {
