@@ -173,7 +173,7 @@ void transfer_begin(
 	t = err == 0 ? transfer_new(e, r, who, c) : NULL;
 	if (!t) {
 		if (file.fd >= 0)
-			closer_close_file(file.fd);
+			closer_close_file(file.fd, file.st.st_nlink > 0);
 		counter_add(&e->own->active, (uint64_t)-1);
 		refuse_request(r, c, dest, err != 0 ? err : ENOMEM);
 		return;

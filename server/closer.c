@@ -66,18 +66,22 @@ void closer_init(uint64_t device, unsigned most)
  * A socket's close waits for its peer if an option says so. And a UNIX socket's drops the descriptors that were sent to it
  * and not received, whatever those are; nothing to read means that there are none.
  */
-static bool socket_closes_at_once(int fd)
+static bool socket_closes_at_once(int fd, bool is_unix)
 {
 	struct linger linger = {0};
-	int unread = 0, domain = AF_UNIX;
+	int unread = 0;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &(socklen_t){sizeof linger}) < 0 ||
 		(linger.l_onoff && linger.l_linger > 0))
 		return false;
-	if (ioctl(fd, FIONREAD, &unread) == 0 && unread == 0)
-		return true;
-	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain});
-	return domain != AF_UNIX;
+	return !is_unix || (ioctl(fd, FIONREAD, &unread) == 0 && unread == 0);
+}
+
+static bool is_unix(int fd)
+{
+	int domain;
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) < 0 || domain == AF_UNIX;
 }
 
 /* Of files only those of one device are known. */
@@ -91,7 +95,7 @@ static bool closes_at_once(int fd)
 	case S_IFIFO:
 		return true;
 	case S_IFSOCK:
-		return socket_closes_at_once(fd);
+		return socket_closes_at_once(fd, is_unix(fd));
 	case S_IFREG:
 		return look.links > 0 && look.device == closer.device;
 	default:
@@ -177,6 +181,14 @@ void closer_close(int fd)
 		enqueue(fd, class_of(fd));
 }
 
+void closer_close_socket(int fd, bool is_unix_socket)
+{
+	if (!closer.ready || socket_closes_at_once(fd, is_unix_socket))
+		close(fd);
+	else
+		enqueue(fd, CLASS_SOCKET);
+}
+
 void closer_close_later(int fd)
 {
 	uint64_t class = closer.ready && fd >= 0 ? class_of(fd) : 0;
@@ -187,14 +199,14 @@ void closer_close_later(int fd)
 		close(fd);
 }
 
-void closer_close_file(int fd)
+void closer_close_file(int fd, bool has_name)
 {
 	struct os_look look;
 
-	if (!closer.ready || (os_look_at(fd, &look) == 0 && look.links > 0))
+	if (!closer.ready || has_name || (os_look_at(fd, &look) == 0 && look.links > 0))
 		close(fd);
 	else
-		enqueue(fd, class_of(fd));
+		enqueue(fd, closer.device);
 }
 
 /* It was started in this table, and has not come to its close(2). */

@@ -28,8 +28,11 @@ void closer_close(int fd);
 /* The same, but never in the calling process: for what is certain to be risky. */
 void closer_close_later(int fd);
 
-/* The same for what is known to be a file of closer_init()'s device: closed at once if it has a name. */
-void closer_close_file(int fd);
+/* The same for what is known to be a stream socket. */
+void closer_close_socket(int fd, bool is_unix_socket);
+
+/* The same for a file of closer_init()'s device: at once if it has a name, which is looked for unless it is known. */
+void closer_close_file(int fd, bool has_name);
 
 /* In every round of the loop: sees to those that are under way. */
 void closer_work(uint64_t now_ns);

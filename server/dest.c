@@ -16,7 +16,7 @@ static bool writable(int flags)
 }
 
 /* 0, or an errno. */
-static int classify_socket(int fd, int flags, enum dest_kind *kind)
+static int classify_socket(int fd, int flags, struct dest *dest)
 {
 	int type, domain;
 
@@ -28,7 +28,8 @@ static int classify_socket(int fd, int flags, enum dest_kind *kind)
 		return errno;
 	if (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6)
 		return EINVAL;
-	*kind = flags & O_NONBLOCK ? DEST_STREAM : DEST_STREAM_BLOCKING;
+	dest->kind = flags & O_NONBLOCK ? DEST_STREAM : DEST_STREAM_BLOCKING;
+	dest->is_unix = domain == AF_UNIX;
 	return 0;
 }
 
@@ -50,7 +51,7 @@ int dest_classify(int fd, struct dest *dest)
 	case S_IFIFO:
 		return 0;
 	case S_IFSOCK:
-		return classify_socket(fd, flags, &dest->kind);
+		return classify_socket(fd, flags, dest);
 	case S_IFREG:
 		dest->kind = DEST_FILE;
 		return 0;

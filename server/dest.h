@@ -19,6 +19,7 @@ enum dest_kind {
 struct dest {
 	enum dest_kind kind;
 	bool appends;    /* a file that was opened with O_APPEND */
+	bool is_unix;    /* a UNIX socket */
 	uint64_t device; /* that a file is on */
 };
 

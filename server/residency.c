@@ -4,6 +4,7 @@
 #include "server/os/files.h"
 
 #include <time.h>
+#include <unistd.h>
 
 enum {
 	TRY_MAX = 64 * 1024,
@@ -14,7 +15,7 @@ static const uint64_t SICK_NS = UINT64_C(100000000), LOOK_NS = UINT64_C(1000000)
 
 void residency_init(struct residency *r, const struct os_root *root, struct pools *pools)
 {
-	*r = (struct residency){.root = *root, .pools = pools};
+	*r = (struct residency){.root = *root, .pools = pools, .uid = geteuid()};
 }
 
 bool residency_allows(struct residency *r, uint64_t now_ns)
@@ -43,11 +44,22 @@ static bool atime_is_due(const struct os_root *root, const struct stat *st)
 	       time(NULL) - st->st_atim.tv_sec >= ATIME_DAY;
 }
 
+/*
+ * The system tells the owner, root, and who may write the file. An access list may let us write too: then nobody asks, and
+ * the file takes the longer way.
+ */
+static bool may_be_told(const struct residency *r, const struct stat *st)
+{
+	return r->uid == 0 || st->st_uid == r->uid || st->st_mode & (S_IWGRP | S_IWOTH);
+}
+
 void residency_describe(const struct residency *r, const struct stat *st, bool parked, struct source_file *f)
 {
 	f->parked = parked;
 	f->device = st->st_dev;
 	f->size = st->st_size;
+	f->links = st->st_nlink;
+	f->is_told = may_be_told(r, st);
 	f->local = !parked && r->root.local && st->st_dev == r->root.device;
 	f->atime_due = f->local && atime_is_due(&r->root, st);
 }
@@ -72,7 +84,7 @@ enum heat residency_heat(
 		return HEAT_COLD;
 	if (r->root.resident)
 		return HEAT_HOT;
-	if (r->root.tells_heat) {
+	if (r->root.tells_heat && f->is_told) {
 		switch (os_heat(f->fd, offset, n, ahead_of(r, f, offset + (int64_t)n))) {
 		case OS_HEAT_HOT:
 			return HEAT_HOT;

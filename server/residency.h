@@ -19,13 +19,17 @@ struct source_file {
 	bool parked;    /* it is a socket that holds the file: see park.h */
 	bool local;     /* on the root's own file system, and that is a local one */
 	bool atime_due; /* reading would write its access time */
+	bool is_told;   /* this process may be told what of it is in memory, as far as owner and mode say */
 	uint64_t device;
-	int64_t size; /* when it was opened */
+	int64_t size; /* these two when it was opened, */
+	uint64_t links;
+	uint64_t opened_ns; /* in this round of the loop */
 };
 
 struct residency {
 	struct os_root root;
 	struct pools *pools;
+	uid_t uid; /* ours */
 	uint64_t looked_ns;
 	bool sick; /* some job for the root's device has taken long */
 };

@@ -78,9 +78,17 @@ static void let_go_of_dest(struct transfer *t)
 		close(t->dest.fd);
 	else if (dest_is_written(t->move.kind)) /* its last close may write, and ours may be the last */
 		closer_close_later(t->dest.fd);
-	else
+	else if (t->move.kind == DEST_TERMINAL)
 		closer_close(t->dest.fd);
+	else
+		closer_close_socket(t->dest.fd, t->kind.is_unix);
 	t->dest.fd = -1;
+}
+
+/* What was seen when it was opened in this round of the loop is as good as another look. */
+static bool has_name(const struct transfer *t)
+{
+	return t->file.links > 0 && t->file.opened_ns == t->engine->loop.now_ns;
 }
 
 static void let_go_of_files(struct transfer *t)
@@ -90,7 +98,7 @@ static void let_go_of_files(struct transfer *t)
 	opening_free(t);
 	let_go_of_dest(t);
 	if (t->file.fd >= 0 && t->file.local)
-		closer_close_file(t->file.fd);
+		closer_close_file(t->file.fd, has_name(t));
 	else
 		closer_close_later(t->file.fd);
 	t->file.fd = -1;
@@ -349,7 +357,7 @@ static bool begin_cold(struct transfer *t)
 		.engine = t->engine,
 		.move = &t->move,
 		.file = &t->file,
-		.dest = {.kind = t->move.kind, .appends = t->dest_appends, .device = t->dest_device},
+		.dest = t->kind,
 		.dest_parked = t->dest_parked,
 		.uid = t->owner.uid,
 		.wake = on_helper,
@@ -444,9 +452,8 @@ int transfer_set_dest(struct transfer *t, int fd, const struct dest *dest)
 	const struct os_root *root = &t->engine->residency.root;
 	int err = 0;
 
+	t->kind = *dest;
 	t->move.kind = dest->kind;
-	t->dest_device = dest->device;
-	t->dest_appends = dest->appends;
 	t->dest.fd = t->move.dest = fd;
 	if (!dest_is_written(dest->kind) || (root->local && dest->device == root->device))
 		return 0;
@@ -462,6 +469,7 @@ void transfer_take_file(struct transfer *t, const struct opened *file, bool park
 {
 	t->file.fd = t->move.file = file->fd;
 	residency_describe(&t->engine->residency, &file->st, parked, &t->file);
+	t->file.opened_ns = t->engine->loop.now_ns;
 	t->move.offset = file->offset;
 	t->move.left = t->size = file->size;
 	t->progress_at = PROGRESS_BYTES;

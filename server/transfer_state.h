@@ -49,9 +49,8 @@ struct transfer {
 	bool is_read;
 	bool saw_error; /* an event told of one, which may be no obstacle and last (a TCP socket's error queue) */
 	bool is_held;
+	struct dest kind; /* what the destination is */
 	bool dest_parked; /* dest.fd is a socket that holds it */
-	bool dest_appends;
-	uint64_t dest_device;
 	enum wire_op op;
 	int outcome; /* once ENDING or HELD */
 	uint64_t tag;

@@ -219,11 +219,11 @@ TEST_F(Closer, AFileOfItsDeviceIsClosedAtOnceIfItHasAName)
 		const int linked = make_file("file"), unlinked = make_file("other");
 
 		closer_init(device(), 4);
-		closer_close_file(linked);
+		closer_close_file(linked, false);
 		EXPECT_FALSE(is_open(linked));
 		EXPECT_EQ(0U, closer_backlog());
 		ASSERT_EQ(0, unlink(path("other").c_str()));
-		closer_close_file(unlinked);
+		closer_close_file(unlinked, false);
 		EXPECT_EQ(1U, closer_backlog());
 		EXPECT_TRUE(closes_all());
 		EXPECT_FALSE(is_open(unlinked));

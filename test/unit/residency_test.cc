@@ -98,6 +98,7 @@ class Residency : public BoundedTest
 		f.fd = fd;
 		f.local = true;
 		f.device = DEVICE;
+		f.is_told = true;
 		return f;
 	}
 
@@ -266,6 +267,27 @@ TEST_F(Residency, WhatMayNotBeTouchedIsCold)
 }
 
 // All of it is in memory, whatever it is asked for; but a hung device next to it does not matter.
+// Who owns a file or may write it may be told; nobody else has to be asked to know that.
+TEST_F(Residency, OwnerAndModeSayWhetherOneIsTold)
+{
+	const auto is_told = [this](uid_t us, uid_t owner, mode_t mode) {
+		struct stat st = {};
+		source_file f = {};
+
+		r_.uid = us;
+		st.st_uid = owner;
+		st.st_mode = S_IFREG | mode;
+		residency_describe(&r_, &st, false, &f);
+		return f.is_told;
+	};
+
+	EXPECT_TRUE(is_told(1000, 1000, 0400));
+	EXPECT_TRUE(is_told(0, 1000, 0400));
+	EXPECT_FALSE(is_told(1000, 0, 0644));
+	EXPECT_TRUE(is_told(1000, 0, 0666));
+	EXPECT_TRUE(is_told(1000, 0, 0664)) << "perhaps: the system knows whether the group is ours";
+}
+
 TEST_F(Residency, WhatIsAlwaysInMemoryIsHot)
 {
 	os_root root = disk();
