@@ -97,34 +97,62 @@ static uint64_t read_all(const struct arena *a)
 	return now_ns() - start;
 }
 
-static uint64_t send_all(const struct arena *a, enum dest kind)
-{
-	int ends[2], reader_status, status;
-	uint64_t start;
+/* A part of the file on its way to a process that reads it. */
+struct stream {
+	int ends[2], status;
 	pid_t reader;
+};
 
-	make_dest(kind, ends, true);
+static void start_reader(struct stream *s, enum dest kind, size_t size)
+{
+	make_dest(kind, s->ends, true);
 	fflush(NULL);
-	reader = fork();
-	if (reader < 0)
+	s->reader = fork();
+	if (s->reader < 0)
 		die("fork");
-	if (reader == 0) {
-		end_with_parent();
-		drain(ends[0], FILE_SIZE);
-		_exit(0);
-	}
-	start = now_ns();
-	status = sfd_send(a->srv, LARGE_NAME, ends[1], 0, 0, false);
-	if (status < 0)
-		die("sfd_send");
-	await_success(status);
-	if (waitpid(reader, &reader_status, 0) < 0 || reader_status != 0)
+	if (s->reader > 0)
+		return;
+	end_with_parent();
+	drain(s->ends[0], size);
+	_exit(0);
+}
+
+static void finish_stream(struct stream *s)
+{
+	int reader_status;
+
+	await_success(s->status);
+	if (waitpid(s->reader, &reader_status, 0) < 0 || reader_status != 0)
 		die("the reader");
-	start = now_ns() - start;
-	close(status);
-	close(ends[0]);
-	close(ends[1]);
-	return start;
+	close(s->status);
+	close(s->ends[0]);
+	close(s->ends[1]);
+}
+
+static uint64_t send_all(const struct arena *a, enum dest kind, unsigned streams)
+{
+	struct stream s[LARGE_STREAMS];
+	const size_t size = FILE_SIZE / streams;
+	uint64_t start;
+
+	for (unsigned i = 0; i < streams; i++)
+		start_reader(&s[i], kind, size);
+	start = now_ns();
+	for (unsigned i = 0; i < streams; i++) {
+		s[i].status = sfd_send(a->srv, LARGE_NAME, s[i].ends[1], (off_t)(i * size), size, false);
+		if (s[i].status < 0)
+			die("sfd_send");
+	}
+	for (unsigned i = 0; i < streams; i++)
+		finish_stream(&s[i]);
+	return now_ns() - start;
+}
+
+double large_cold_rate(const struct arena *a, unsigned streams)
+{
+	if (!make_cold(a))
+		die("the file stays in memory");
+	return (double)FILE_SIZE / (double)send_all(a, DEST_PIPE, streams);
 }
 
 /* Gigabytes per second. */
@@ -140,7 +168,7 @@ static double run(const struct arena *a, enum way way, bool cold)
 	if (way == READ_LOOP)
 		ns = read_all(a);
 	else
-		ns = send_all(a, way == TO_PIPE ? DEST_PIPE : DEST_TCP);
+		ns = send_all(a, way == TO_PIPE ? DEST_PIPE : DEST_TCP, 1);
 	alarm(0);
 	return (double)FILE_SIZE / (double)ns;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Cold files: whether one that does not come delays the hot ones, and how fast one comes that does.
+ * Cold files: whether one that does not come delays the hot ones, how fast one comes that does, and whether it still does
+ * beside file systems that hang.
  *
  *   SFD_DAEMON=build/sendfiled build/bench/bench_cold SLOWFS DIR [ROUNDS [SECONDS [LARGE_ROUNDS]]]
  *
@@ -37,8 +38,10 @@ static void work(void *arg)
 
 	if (b->rounds > 0 && b->seconds > 0)
 		bench_latency(b);
-	if (b->large_rounds > 0)
+	if (b->large_rounds > 0) {
 		bench_large_cold(b);
+		bench_beside_sick(b);
+	}
 }
 
 int main(int argc, char *argv[])
@@ -60,8 +63,15 @@ int main(int argc, char *argv[])
 	load_full_path(&(struct load){.arena = &b.arena}, SLOW_DIR, b.mount_point);
 	if (mkdir(b.mount_point, 0755) < 0)
 		die("mkdir");
+	for (int i = 0; i < SICK; i++) {
+		snprintf(b.sick_points[i], sizeof b.sick_points[i], "%s/" SICK_DIR "%d", b.arena.root, i);
+		if (mkdir(b.sick_points[i], 0755) < 0)
+			die("mkdir");
+	}
 	status = supervise(work, &b);
 	unmount_leftover(b.mount_point, b.arena.root);
+	for (int i = 0; i < SICK; i++)
+		unmount_leftover(b.sick_points[i], b.arena.root);
 	arena_close(&b.arena);
 	return status;
 }
