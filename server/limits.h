@@ -7,7 +7,7 @@
 
 enum {
 	FDS_PER_TRANSFER = 3, /* file, destination, status channel */
-	FDS_RESERVED = 480, /* a datagram's 253, 64 mailboxes, 64 refusals, 64 letters, and a few of a process's own */
+	FDS_RESERVED = 480, /* a datagram's 253, 64 mailboxes, 64 refusals, and some of a process's own */
 	BATCH_RESERVED =
 		64, /* a worker that has room for fewer receives nothing: a datagram may hold so many requests */
 };

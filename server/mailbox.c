@@ -16,25 +16,35 @@ struct letter {
 	struct mail mail;
 };
 
+enum { MAILBOX_BYTES = 1024 * 1024 }; /* or as much as the system grants (net.core.wmem_max) */
+
 int mailbox_new(int ends[2])
 {
-	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+		return -1;
+	setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &(int){MAILBOX_BYTES}, sizeof(int));
+	return 0;
+}
+
+/* Only a helper's answer needs the room that it takes: the smaller a letter is, the more of them a mailbox holds. */
+static size_t letter_size(uint32_t kind)
+{
+	return kind == MAIL_ANSWER || kind == MAIL_OFFER ? sizeof(struct mail) : offsetof(struct mail, answer);
 }
 
 int mailbox_send(int box, const struct mail *m, int fd)
 {
-	return fdpass_send(box, m, sizeof *m, &fd, fd >= 0);
+	return fdpass_send(box, m, letter_size(m->kind), &fd, fd >= 0);
 }
 
 bool mailbox_receive(int box, struct mail *m, int *fd)
 {
 	struct fdpass in;
-
 	bool whole;
 
 	if (fdpass_receive(box, m, sizeof *m, &in) < 0)
 		return false;
-	whole = in.len == sizeof *m;
+	whole = in.len >= sizeof m->kind && in.len == letter_size(m->kind);
 	*fd = whole ? fdpass_take(&in, 0) : -1;
 	fdpass_drop(&in);
 	return whole;
@@ -55,9 +65,9 @@ bool mailbox_hand_on(struct pools *pools, const int *mailboxes, const struct pla
 	return !lost;
 }
 
-void outbox_init(struct outbox *o, const int *boxes, unsigned slots)
+void outbox_init(struct outbox *o, const int *boxes, unsigned slots, unsigned fds_max)
 {
-	*o = (struct outbox){.slots = slots, .boxes = boxes};
+	*o = (struct outbox){.slots = slots, .boxes = boxes, .fds_max = fds_max};
 	for (unsigned i = 0; i < slots; i++)
 		list_init(&o->letters[i]);
 }
@@ -101,7 +111,7 @@ static bool has_room(const struct outbox *o, unsigned slot, const struct mail *m
 {
 	if (m->kind == MAIL_CLOSED)
 		return true;
-	return o->count[slot] < LETTERS_MAX && (fd < 0 || o->fds < LETTER_FDS_MAX);
+	return o->count[slot] < LETTERS_MAX && (fd < 0 || o->fds < o->fds_max);
 }
 
 int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)

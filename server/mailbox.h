@@ -57,20 +57,21 @@ bool mailbox_hand_on(struct pools *pools, const int *mailboxes, const struct pla
 	unsigned after, unsigned hops);
 
 enum {
-	LETTERS_MAX = 32,    /* kept for one slot; what comes while so many wait is dropped */
-	LETTER_FDS_MAX = 64, /* descriptors that wait in letters for all slots together */
+	LETTERS_MAX = 2048,   /* kept for one slot; what comes while so many wait is dropped */
+	LETTER_FDS_MAX = 512, /* descriptors that wait in letters for all slots together, if there is room for so many */
 };
 
 /* Letters that a full mailbox had no room for, in order. One that is not emptied holds up its own slot's letters only. */
 struct outbox {
 	struct list letters[WORKERS_MAX];
 	unsigned count[WORKERS_MAX];
-	unsigned total, fds;
+	unsigned total, fds, fds_max;
 	unsigned slots;
 	const int *boxes; /* by slot: where to write to */
 };
 
-void outbox_init(struct outbox *o, const int *boxes, unsigned slots);
+/* `fds_max`: how many descriptors may wait in letters. */
+void outbox_init(struct outbox *o, const int *boxes, unsigned slots, unsigned fds_max);
 
 /*
  * Mails, now or, if there is no room, with outbox_pump(). Takes over `fd` (-1: none), and closes it as soon as it has

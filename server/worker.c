@@ -293,7 +293,8 @@ static void handle_datagram(struct worker *w, struct fdpass *m)
 /* No descriptor may be left for another datagram: it waits in the socket, or another worker takes it. */
 static bool is_full(const struct worker *w)
 {
-	return counter_get(&w->engine.own->active) + closer_backlog() + WIRE_COUNT_MAX > w->config->worker_transfers;
+	return counter_get(&w->engine.own->active) + closer_backlog() + w->outbox.fds + WIRE_COUNT_MAX >
+	       w->config->worker_transfers;
 }
 
 static void drain_requests(struct worker *w)
@@ -425,6 +426,12 @@ static int watch_all(struct worker *w)
 	return loop_watch(loop, &w->mail, POLLER_IN);
 }
 
+/* A worker that does not take its mail may cost the others some of their room, not all of it. */
+static unsigned letter_fds(const struct worker_config *config)
+{
+	return config->worker_transfers / 4 < LETTER_FDS_MAX ? config->worker_transfers / 4 : LETTER_FDS_MAX;
+}
+
 static struct worker *worker_new(const struct worker_config *config)
 {
 	const struct engine_config engine = {
@@ -454,7 +461,7 @@ static struct worker *worker_new(const struct worker_config *config)
 		return NULL;
 	w->config = config;
 	closer_init(config->root->local ? config->root->device : 0, config->readers);
-	outbox_init(&w->outbox, config->mailboxes, config->workers);
+	outbox_init(&w->outbox, config->mailboxes, config->workers, letter_fds(config));
 	if (engine_init(&w->engine, &engine) < 0 || watch_all(w) < 0)
 		return NULL; /* the process ends, and everything with it */
 	return w;

@@ -353,6 +353,43 @@ TEST_F(TwoStage, IdOfASendCannotBeSent)
 	expect_untouched(second);
 }
 
+// A worker that is kept from running for a while has its mail when it comes back: none of it is lost.
+TEST_F(TwoStage, AStoppedWorkerLosesNoMail)
+{
+	constexpr size_t OPENS = 1000;
+	std::vector<Fd> status;
+	std::vector<sfd_file_info> infos(OPENS);
+	std::vector<Ends> dests;
+
+	for (size_t i = 0; i < OPENS; i++) {
+		status.emplace_back(when_room(srv(), [&] { return sfd_open(srv(), "file", 0, 0, false); }));
+		ASSERT_TRUE(read_info(status[i], &infos[i]));
+		dests.push_back(make_pipe());
+	}
+	const std::vector<pid_t> workers = daemon().workers();
+	for (size_t stopped = 0; stopped < workers.size(); stopped++) {
+		/* Each in its turn: nobody knows which of them opened most of the files. */
+		ASSERT_EQ(0, kill(workers[stopped], SIGSTOP));
+		for (size_t i = 0; i < OPENS; i++) {
+			if (infos[i].txnid >> 56 != stopped)
+				continue;
+			EXPECT_TRUE(when_room(srv(), [&] {
+				return i % 3 == 0 ? sfd_cancel(srv(), infos[i].txnid)
+						  : sfd_send_open(srv(), infos[i].txnid, dests[i].in);
+			}));
+		}
+		for (int i = 0; i < 4; i++)
+			canary(); /* the others have come to the end of it */
+		ASSERT_EQ(0, kill(workers[stopped], SIGCONT));
+	}
+	for (size_t i = 0; i < OPENS; i++) {
+		const Outcome o = read_rest(status[i], infos[i]);
+
+		EXPECT_EQ(i % 3 == 0 ? ECANCELED : SFD_STAT_OK, o.stat());
+	}
+	expect_same_workers();
+}
+
 // ---- Time
 
 class OpenTimeout : public SfdTest

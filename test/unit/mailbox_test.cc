@@ -84,7 +84,7 @@ class Mailbox : public testing::Test
 			b = ends[0];
 			write_[&b - boxes_] = ends[1];
 		}
-		outbox_init(&outbox_, write_, 2);
+		outbox_init(&outbox_, write_, 2, LETTER_FDS_MAX);
 	}
 	void TearDown() override
 	{
