@@ -22,14 +22,15 @@ BUILD ?= build
 
 # ---- What there is ------------------------------------------------------------------------------------
 
-LIB_SRC := lib/client.c lib/fdmsg.c lib/frame.c lib/request.c lib/spawn.c lib/wire.c
+LIB_SRC := lib/build.c lib/client.c lib/fdmsg.c lib/frame.c lib/queue.c lib/queue_wire.c lib/ready.c lib/request.c \
+	lib/slots.c lib/spawn.c lib/stage.c lib/wire.c
 
 # What differs between systems lies in server/os/SYSTEM; nothing else asks which one this is.
 OS := $(shell uname -s | tr A-Z a-z)
-SERVER_SRC := server/access.c server/begin.c server/channel.c server/child.c server/closer.c server/cold.c server/complaint.c server/dest.c server/engine.c \
-	server/fdpass.c server/helper.c server/helpers.c server/jobs.c server/limits.c server/listen.c server/log.c \
-	server/loop.c server/mailbox.c server/master.c server/mover.c server/open.c server/options.c server/park.c \
-	server/ping.c server/pipes.c server/pool.c server/privilege.c server/reader.c server/request.c server/residency.c \
+SERVER_SRC := server/access.c server/begin.c server/channel.c server/child.c server/closer.c server/cold.c server/complaint.c server/dest.c server/engine.c server/fault.c \
+	server/fdpass.c server/helper.c server/helpers.c server/inbox.c server/jobs.c server/journal.c server/limits.c server/listen.c server/log.c \
+	server/loop.c server/mailbox.c server/master.c server/mover.c server/notes.c server/open.c server/options.c server/park.c \
+	server/ping.c server/pipes.c server/pool.c server/privilege.c server/queue.c server/reader.c server/register.c server/registry.c server/request.c server/residency.c \
 	server/restart.c server/second.c server/stats.c server/table.c server/tick.c server/timer.c server/transfer.c server/worker.c \
 	server/writer.c $(wildcard server/os/$(OS)/*.c)
 MAIN_SRC := server/main.c

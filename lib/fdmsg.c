@@ -3,16 +3,21 @@
 
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 int fdmsg_send(int sock, const void *buf, size_t len, const int *fds, unsigned nfds)
+{
+	struct iovec iov = {.iov_base = (void *)buf, .iov_len = len};
+
+	return fdmsg_send_pieces(sock, &iov, 1, fds, nfds);
+}
+
+int fdmsg_send_pieces(int sock, struct iovec *iov, unsigned pieces, const int *fds, unsigned nfds)
 {
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(FDMSG_MAX * sizeof(int))];
 	} control;
-	struct iovec iov = {.iov_base = (void *)buf, .iov_len = len};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = pieces};
 
 	if (nfds > 0) {
 		struct cmsghdr *cmsg;

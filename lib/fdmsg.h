@@ -4,6 +4,7 @@
 #define SFD_LIB_FDMSG_H
 
 #include <stddef.h>
+#include <sys/uio.h>
 
 enum { FDMSG_MAX = 253 }; /* SCM_MAX_FD, unix(7) */
 
@@ -12,5 +13,8 @@ enum { FDMSG_MAX = 253 }; /* SCM_MAX_FD, unix(7) */
  * 0, or -1 and errno; the descriptors stay the caller's either way.
  */
 int fdmsg_send(int sock, const void *buf, size_t len, const int *fds, unsigned nfds);
+
+/* The same for bytes in several pieces. */
+int fdmsg_send_pieces(int sock, struct iovec *iov, unsigned pieces, const int *fds, unsigned nfds);
 
 #endif

@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The one-request calls: each is a datagram of one request, with a pipe of its own for the outcome. */
+#include "build.h"
 #include "fdmsg.h"
-#include "wire.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <unistd.h>
-
-static const int64_t OFFSET_MAX = INT64_MAX; /* off_t has 64 bits: sendfiled.h sees to that */
 
 static void close_keep_errno(int fd)
 {
@@ -28,32 +25,6 @@ static int send_request(int srv, const struct wire_request *r, enum wire_channel
 	wire_put_header(buf, &h, total);
 	wire_put_request(buf + WIRE_HEADER_SIZE, r);
 	return fdmsg_send(srv, buf, total, fds, nfds);
-}
-
-static int take_path(struct wire_request *r, const char *path)
-{
-	size_t n;
-
-	if (!path)
-		return EINVAL;
-	n = strnlen(path, WIRE_PATH_MAX + 1);
-	if (n == 0)
-		return ENOENT;
-	if (n > WIRE_PATH_MAX)
-		return ENAMETOOLONG;
-	r->path = path;
-	r->path_len = (uint32_t)n;
-	return 0;
-}
-
-/* Everything that can be said to be wrong without asking the daemon. */
-static int fill_request(struct wire_request *r, const char *path, off_t offset, size_t len)
-{
-	if (offset < 0 || len > (uint64_t)(OFFSET_MAX - offset))
-		return EINVAL;
-	r->offset = offset;
-	r->length = len;
-	return take_path(r, path);
 }
 
 /* Sends a request that answers on a new pipe. Returns the pipe's read end. `dest_fd` counts if the operation has one. */
@@ -79,7 +50,7 @@ static int request_on_path(
 	int srv, enum wire_op op, const char *path, int dest_fd, off_t offset, size_t len, bool nonblock)
 {
 	struct wire_request r = {.op = op};
-	int err = fill_request(&r, path, offset, len);
+	int err = build_path_request(&r, path, offset, len);
 
 	if (err != 0) {
 		errno = err;

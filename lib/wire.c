@@ -144,6 +144,14 @@ int wire_get_header(const void *buf, size_t len, struct wire_header *h)
 	return 0;
 }
 
+uint32_t wire_length(const void *buf)
+{
+	struct header_part p;
+
+	memcpy(&p, buf, sizeof p);
+	return p.length;
+}
+
 void wire_cursor_init(struct wire_cursor *c, const void *buf, size_t len, const struct wire_header *h)
 {
 	c->at = (const unsigned char *)buf + WIRE_HEADER_SIZE;
@@ -154,7 +162,7 @@ void wire_cursor_init(struct wire_cursor *c, const void *buf, size_t len, const 
 
 unsigned wire_op_fds(enum wire_op op)
 {
-	return op == WIRE_OP_SEND || op == WIRE_OP_SEND_OPEN ? 1 : 0;
+	return op == WIRE_OP_SEND || op == WIRE_OP_SEND_OPEN || op == WIRE_OP_REGISTER ? 1 : 0;
 }
 
 /* What is known of a request as soon as its fixed part has been read. */
@@ -220,6 +228,22 @@ int wire_next(struct wire_cursor *c, struct wire_request *r)
 	return 0;
 }
 
+/* Which requests can report where. */
+static bool suits(enum wire_channel channel, enum wire_op op)
+{
+	const bool second = op == WIRE_OP_SEND_OPEN || op == WIRE_OP_CANCEL;
+
+	switch (channel) {
+	case WIRE_CHANNEL_NONE:
+		return second;
+	case WIRE_CHANNEL_FD:
+		return op != WIRE_OP_REGISTER;
+	case WIRE_CHANNEL_QUEUE:
+		return second || op == WIRE_OP_SEND || op == WIRE_OP_OPEN || op == WIRE_OP_REGISTER;
+	}
+	return false;
+}
+
 int wire_check(const void *buf, size_t len, const struct wire_header *h, unsigned fds)
 {
 	unsigned need = h->channel == WIRE_CHANNEL_FD ? 1 : 0;
@@ -230,7 +254,7 @@ int wire_check(const void *buf, size_t len, const struct wire_header *h, unsigne
 	while (c.count > 0) {
 		if (wire_next(&c, &r) != 0)
 			return EPROTO;
-		if (h->channel == WIRE_CHANNEL_NONE && r.op != WIRE_OP_SEND_OPEN && r.op != WIRE_OP_CANCEL)
+		if (!suits(h->channel, r.op))
 			return EPROTO;
 		need += r.fds;
 	}
@@ -247,6 +271,27 @@ void wire_put_info(void *frame, const struct sfd_file_info *info)
 void wire_put_stat(void *frame, const struct sfd_xfer_stat *stat)
 {
 	memcpy(frame, stat, WIRE_FRAME_SIZE);
+}
+
+/* ---- A queue's channel */
+
+_Static_assert(sizeof(struct wire_note) == WIRE_NOTE_SIZE, "note layout");
+
+void wire_put_note(void *buf, const struct wire_note *note)
+{
+	memcpy(buf, note, WIRE_NOTE_SIZE);
+}
+
+size_t wire_get_note(const void *buf, size_t len, struct wire_note *note, struct sfd_file_info *info)
+{
+	if (len < WIRE_NOTE_SIZE)
+		return 0;
+	memcpy(note, buf, WIRE_NOTE_SIZE);
+	if (note->kind == 0 || note->kind >= WIRE_NOTE_END || len < wire_note_bytes(note->kind))
+		return 0;
+	if (note->kind == WIRE_NOTE_INFO)
+		memcpy(info, (const unsigned char *)buf + WIRE_NOTE_SIZE, WIRE_FRAME_SIZE);
+	return wire_note_bytes(note->kind);
 }
 
 /* ---- The socket */

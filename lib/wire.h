@@ -25,6 +25,10 @@ enum {
 	WIRE_PATH_MAX = 4095,          /* bytes in a path, which has no NUL on the wire */
 
 	WIRE_FRAME_SIZE = SFD_MAX_RESP_SIZE,
+
+	WIRE_NOTE_SIZE = 32,    /* of what a queue is told of one request, */
+	WIRE_RECORD_MAX = 4096, /* and of how much of that comes in one record of its channel */
+	WIRE_DEPTH_MAX = SFD_QUEUE_DEPTH_MAX,
 };
 
 #define WIRE_MAGIC UINT32_C(0x46445331) /* "1SDF" read as bytes on a little-endian machine */
@@ -37,14 +41,15 @@ enum wire_op {
 	WIRE_OP_SEND_OPEN = 4,
 	WIRE_OP_CANCEL = 5,
 	WIRE_OP_PING = 6,
-	WIRE_OP_END /* one past the last */
+	WIRE_OP_REGISTER = 7, /* a queue: `length` is its depth, the descriptor its channel; alone in its datagram */
+	WIRE_OP_END           /* one past the last */
 };
 
 /* Where the outcomes of a datagram's requests go. */
 enum wire_channel {
 	WIRE_CHANNEL_NONE = 0, /* nowhere: send-open and cancel, which report on the channel of their transfer */
 	WIRE_CHANNEL_FD = 1,   /* to the first descriptor that came along */
-	WIRE_CHANNEL_QUEUE = 2 /* to a registered queue (reserved; refused so far) */
+	WIRE_CHANNEL_QUEUE = 2 /* to the queue that the header names, as notes */
 };
 
 /* A request's flags. Only WIRE_FLAG_SAME_AS changes the layout. */
@@ -78,7 +83,7 @@ struct wire_request {
 	enum wire_op op;
 	uint32_t flags;
 	uint64_t tag;
-	uint64_t txnid; /* send-open and cancel; else 0 */
+	uint64_t txnid; /* send-open and cancel; else 0. A queue's cancel names the tag instead */
 	int64_t offset;
 	uint64_t length;      /* 0: to the end of the file */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
@@ -114,6 +119,9 @@ void wire_put_request(void *buf, const struct wire_request *r);
  */
 int wire_get_header(const void *buf, size_t len, struct wire_header *h);
 
+/* The length that a header claims; `buf` holds at least WIRE_HEADER_SIZE bytes. */
+uint32_t wire_length(const void *buf);
+
 /* A reader over the requests of one datagram. */
 struct wire_cursor {
 	const unsigned char *at;
@@ -144,6 +152,41 @@ unsigned wire_op_fds(enum wire_op op);
 
 void wire_put_info(void *frame, const struct sfd_file_info *info);
 void wire_put_stat(void *frame, const struct sfd_xfer_stat *stat);
+
+/* ---- A queue's channel: records of notes, one after the other */
+
+enum wire_note_kind {
+	WIRE_NOTE_REGISTERED = 1, /* requests may be sent */
+	WIRE_NOTE_REFUSED = 2,    /* the queue was refused: `stat` says why, and nothing follows */
+	WIRE_NOTE_INFO = 3,       /* a frame of file information follows the note */
+	WIRE_NOTE_PROGRESS = 4,
+	WIRE_NOTE_DONE = 5,
+	WIRE_NOTE_END /* one past the last */
+};
+
+/* As it stands in the record. */
+struct wire_note {
+	uint32_t kind;
+	int32_t stat;
+	uint64_t tag;     /* the request's */
+	uint64_t bytes;   /* of the file */
+	uint64_t written; /* to the destination */
+};
+
+/* How many bytes a note of that kind takes in a record. */
+static inline size_t wire_note_bytes(uint32_t kind)
+{
+	return kind == WIRE_NOTE_INFO ? WIRE_NOTE_SIZE + WIRE_FRAME_SIZE : WIRE_NOTE_SIZE;
+}
+
+/* Writes WIRE_NOTE_SIZE bytes; after a WIRE_NOTE_INFO comes wire_put_info(). */
+void wire_put_note(void *buf, const struct wire_note *note);
+
+/*
+ * Reads the note at the beginning of what is left of a record. Its whole length, or 0: no note that we know, or not a
+ * whole one. What follows a WIRE_NOTE_INFO is copied to `info`.
+ */
+size_t wire_get_note(const void *buf, size_t len, struct wire_note *note, struct sfd_file_info *info);
 
 /* ---- The socket */
 

@@ -148,7 +148,7 @@ static void refuse_request(const struct wire_request *r, struct channel *c, int 
 {
 	closer_close(*dest);
 	*dest = -1;
-	channel_refuse(c, r->tag, err);
+	channel_refuse(c, r->tag, err, JOURNAL_NONE);
 }
 
 void transfer_begin(
@@ -172,10 +172,11 @@ void transfer_begin(
 		err = opened;
 	t = err == 0 ? transfer_new(e, r, who, c) : NULL;
 	if (!t) {
+		err = err != 0 ? err : errno;
 		if (file.fd >= 0)
 			closer_close_file(file.fd, file.st.st_nlink > 0);
 		counter_add(&e->own->active, (uint64_t)-1);
-		refuse_request(r, c, dest, err != 0 ? err : ENOMEM);
+		refuse_request(r, c, dest, err);
 		return;
 	}
 	if (r->op != WIRE_OP_OPEN) {

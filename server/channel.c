@@ -12,6 +12,7 @@
 enum { FRAMES_PER_WRITE = PIPE_BUF / WIRE_FRAME_SIZE };
 
 static void on_event(struct source *source, unsigned events);
+static const struct channel_ops pipe_ops;
 
 struct channel *channel_new(struct loop *loop, struct stats *own, int fd, unsigned requests)
 {
@@ -20,6 +21,8 @@ struct channel *channel_new(struct loop *loop, struct stats *own, int fd, unsign
 	if (!c)
 		return NULL;
 	*c = (struct channel){
+		.ops = &pipe_ops,
+		.kept = (unsigned char *)(c + 1),
 		.source = {.fd = fd, .on_event = on_event},
 		.loop = loop,
 		.own = own,
@@ -29,7 +32,7 @@ struct channel *channel_new(struct loop *loop, struct stats *own, int fd, unsign
 	return c;
 }
 
-/* A transfer keeps its place until its last frame is written. A refusal has none to keep; see channel_release(). */
+/* A transfer keeps its place until its last frame is written. A refusal has none to keep; see unused(). */
 static counter *lingerers(struct channel *c)
 {
 	return c->admitted ? &c->own->active : &c->own->refusals;
@@ -53,19 +56,13 @@ static int ask(struct channel *c, unsigned events)
 }
 
 /* Errors are always reported; room only where somebody waits for it. */
-int channel_watch(struct channel *c)
+static int watch(struct channel *c)
 {
 	bool kept = c->len > 0 && !c->corked;
 
 	if (c->wants_room)
 		return ask(c, POLLER_OUT);
 	return ask(c, POLLER_EDGE | (kept ? POLLER_OUT : 0));
-}
-
-int channel_want_room(struct channel *c, bool wants)
-{
-	c->wants_room = wants;
-	return channel_watch(c);
 }
 
 static void set_gone(struct channel *c)
@@ -106,7 +103,7 @@ static void flush(struct channel *c)
 	}
 	c->len -= at;
 	memmove(c->kept, c->kept + at, c->len);
-	if ((c->len > 0 || c->watching & POLLER_OUT) && channel_watch(c) < 0)
+	if ((c->len > 0 || c->watching & POLLER_OUT) && watch(c) < 0)
 		set_gone(c); /* nothing would ever wake us to write the rest */
 }
 
@@ -120,31 +117,32 @@ static void put(struct channel *c, const void *frame)
 		flush(c);
 }
 
-void channel_info(struct channel *c, const struct sfd_file_info *info)
+static void info(struct channel *c, const struct sfd_file_info *what)
 {
 	unsigned char frame[WIRE_FRAME_SIZE];
 
-	wire_put_info(frame, info);
+	wire_put_info(frame, what);
 	put(c, frame);
 }
 
-void channel_end(struct channel *c, const struct sfd_xfer_stat *stat)
+static void end(struct channel *c, const struct sfd_xfer_stat *stat, uint32_t line)
 {
 	unsigned char frame[WIRE_FRAME_SIZE];
 
+	(void)line;
 	wire_put_stat(frame, stat);
 	put(c, frame);
 }
 
-void channel_refuse(struct channel *c, uint64_t tag, int err)
+static void refuse(struct channel *c, uint64_t tag, int err, uint32_t line)
 {
-	const struct sfd_file_info info = {.cmd = SFD_FILE_INFO, .stat = err, .tag = tag};
+	const struct sfd_file_info refusal = {.cmd = SFD_FILE_INFO, .stat = err, .tag = tag};
 
-	stats_outcome(c->own, err);
-	channel_info(c, &info);
+	(void)line;
+	info(c, &refusal);
 }
 
-bool channel_progress(struct channel *c, const struct sfd_xfer_stat *stat)
+static bool progress(struct channel *c, const struct sfd_xfer_stat *stat)
 {
 	unsigned char frame[WIRE_FRAME_SIZE];
 
@@ -158,22 +156,15 @@ bool channel_progress(struct channel *c, const struct sfd_xfer_stat *stat)
 	return false;
 }
 
-void channel_uncork(struct channel *c)
+static void uncork(struct channel *c)
 {
 	c->corked = false;
 	if (!c->gone && c->len > 0)
 		flush(c);
 }
 
-void channel_take(struct channel *c)
+static void unused(struct channel *c)
 {
-	c->refs++;
-}
-
-void channel_release(struct channel *c)
-{
-	if (--c->refs > 0)
-		return;
 	c->on_change = NULL;
 	/* What was never admitted is bounded here: a client that does not read its refusals gets no more of them. */
 	if (c->len == 0 || (!c->admitted && counter_get(&c->own->refusals) >= CHANNEL_REFUSALS_MAX)) {
@@ -183,6 +174,16 @@ void channel_release(struct channel *c)
 	c->lingering = true;
 	counter_add(lingerers(c), 1);
 }
+
+static const struct channel_ops pipe_ops = {
+	.info = info,
+	.end = end,
+	.refuse = refuse,
+	.progress = progress,
+	.uncork = uncork,
+	.watch = watch,
+	.unused = unused,
+};
 
 static void on_event(struct source *source, unsigned events)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A status channel: the pipe on which the requests of one datagram report. Frames that it has no room for are kept, but
- * never more than two for each request (information and outcome; progress is dropped), so all room is had at the start.
+ * A status channel: where the requests of one datagram report (a pipe, here), or all of a queue's (queue.h). Frames that it
+ * has no room for are kept; their number is bounded, so that no client can make a worker wait or grow.
  */
 #ifndef SFD_CHANNEL_H
 #define SFD_CHANNEL_H
@@ -13,8 +13,25 @@
 
 enum { CHANNEL_REFUSALS_MAX = 64 }; /* of a worker, kept for clients that do not read them */
 
+struct channel;
+
+/* What the two kinds do differently. `line` is where the journal notes the request (journal.h); pipes have none. */
+struct channel_ops {
+	void (*info)(struct channel *c, const struct sfd_file_info *info);
+	void (*end)(struct channel *c, const struct sfd_xfer_stat *stat, uint32_t line);
+	void (*refuse)(struct channel *c, uint64_t tag, int err, uint32_t line);
+	bool (*progress)(struct channel *c, const struct sfd_xfer_stat *stat);
+	void (*uncork)(struct channel *c);
+	int (*watch)(struct channel *c);
+	void (*unused)(struct channel *c); /* the last user has gone */
+	/* Notes that a transfer reports here under that tag: its line, or JOURNAL_NONE and errno. NULL: nothing is noted. */
+	uint32_t (*claim)(struct channel *c, uint64_t tag, void *transfer);
+	void (*disclaim)(struct channel *c, uint64_t tag);
+};
+
 struct channel {
-	struct source source; /* source.fd: the pipe's write end, owned */
+	const struct channel_ops *ops;
+	struct source source; /* source.fd: what is written to, owned */
 	struct loop *loop;
 	struct stats *own;
 	struct list transfers; /* those that report here (transfer.on_channel) */
@@ -28,33 +45,68 @@ struct channel {
 	bool lingering;    /* nobody uses it any more, but there are frames: counts as active, or as a refusal */
 	bool wants_room;   /* a read's bytes wait for it */
 	unsigned len;      /* bytes kept */
-	unsigned char kept[];
+	unsigned char *kept;
 };
 
-/* Takes over `fd`, a pipe, with one reference; `requests` is how many may report. NULL and errno: fd is still the caller's. */
+/*
+ * Takes over `fd`, a pipe, with one reference; `requests` is how many may report: there is room for two frames of each
+ * (information and outcome; progress is dropped). NULL and errno: fd is still the caller's.
+ */
 struct channel *channel_new(struct loop *loop, struct stats *own, int fd, unsigned requests);
 
 /* One more, one fewer user. With the last one's going the channel is closed, as soon as its frames are written. */
-void channel_take(struct channel *c);
-void channel_release(struct channel *c);
+static inline void channel_take(struct channel *c)
+{
+	c->refs++;
+}
+
+static inline void channel_release(struct channel *c)
+{
+	if (--c->refs == 0)
+		c->ops->unused(c);
+}
 
 /* Queues a frame that must arrive, and writes what can be written unless corked. */
-void channel_info(struct channel *c, const struct sfd_file_info *info);
-void channel_end(struct channel *c, const struct sfd_xfer_stat *stat);
+static inline void channel_info(struct channel *c, const struct sfd_file_info *info)
+{
+	c->ops->info(c, info);
+}
 
-/* An error in answer to a request. */
-void channel_refuse(struct channel *c, uint64_t tag, int err);
+static inline void channel_end(struct channel *c, const struct sfd_xfer_stat *stat, uint32_t line)
+{
+	c->ops->end(c, stat, line);
+}
 
-/* Writes a frame that may be lost: true if it was written. */
-bool channel_progress(struct channel *c, const struct sfd_xfer_stat *stat);
+/* An error in answer to a request; it counts as an outcome. */
+static inline void channel_refuse(struct channel *c, uint64_t tag, int err, uint32_t line)
+{
+	stats_outcome(c->own, err);
+	c->ops->refuse(c, tag, err, line);
+}
+
+/* Writes a frame that may be lost: true if it was written, or will be. */
+static inline bool channel_progress(struct channel *c, const struct sfd_xfer_stat *stat)
+{
+	return c->ops->progress(c, stat);
+}
 
 /* Writes what was gathered, now and from now on at once. */
-void channel_uncork(struct channel *c);
+static inline void channel_uncork(struct channel *c)
+{
+	c->ops->uncork(c);
+}
 
 /* Starts to watch for the reader's going. 0, or -1 and errno. */
-int channel_watch(struct channel *c);
+static inline int channel_watch(struct channel *c)
+{
+	return c->ops->watch(c);
+}
 
 /* Whether a read's bytes wait for room, so that `on_change` is to tell of it. 0, or -1 and errno. */
-int channel_want_room(struct channel *c, bool wants);
+static inline int channel_want_room(struct channel *c, bool wants)
+{
+	c->wants_room = wants;
+	return c->ops->watch(c);
+}
 
 #endif

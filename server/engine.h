@@ -4,6 +4,7 @@
 #define SFD_ENGINE_H
 
 #include "server/jobs.h"
+#include "server/journal.h"
 #include "server/list.h"
 #include "server/loop.h"
 #include "server/pipes.h"
@@ -29,6 +30,7 @@ struct engine {
 	struct residency residency;
 	struct chunk_size chunks[ENGINE_CHUNKS];
 	int root_fd; /* not owned */
+	struct journal_pen *pen;
 	struct stats *columns, *own;
 	unsigned column_count;
 	uint64_t first_quantum; /* what a transfer may move on arrival */
@@ -39,6 +41,7 @@ struct engine {
 
 struct engine_config {
 	int root_fd;
+	struct journal_pen *pen;
 	struct stats *columns; /* shared by all workers */
 	unsigned column_count;
 	unsigned slot, generation; /* this worker's */

@@ -52,16 +52,19 @@ static void collect_fds(struct fdpass *m, struct msghdr *msg)
 	}
 }
 
-static int receive(int sock, void *buf, size_t size, int flags, struct fdpass *m)
+/* Room for as many descriptors as the kernel lets anybody send, and the sender's credentials. */
+enum { CONTROL_SIZE = CMSG_SPACE(FDPASS_MAX * sizeof(int)) + CMSG_SPACE(64) };
+
+_Static_assert((int)CONTROL_SIZE <= (int)FDPASS_CONTROL_MAX, "control messages");
+
+static int receive(int sock, void *buf, size_t size, void *control, int flags, struct fdpass *m)
 {
-	/* Room for as many descriptors as the kernel lets anybody send, and the sender's credentials. */
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDPASS_MAX * sizeof(int)) + CMSG_SPACE(64)];
 	struct iovec iov = {.iov_base = buf, .iov_len = size};
 	struct msghdr msg = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = control,
-		.msg_controllen = sizeof control,
+		.msg_controllen = CONTROL_SIZE,
 	};
 	struct os_credentials cred;
 	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | flags);
@@ -79,14 +82,23 @@ static int receive(int sock, void *buf, size_t size, int flags, struct fdpass *m
 	return 0;
 }
 
+int fdpass_receive_into(int sock, void *buf, size_t size, void *control, struct fdpass *m)
+{
+	return receive(sock, buf, size, control, 0, m);
+}
+
 int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m)
 {
-	return receive(sock, buf, size, 0, m);
+	_Alignas(struct cmsghdr) char control[CONTROL_SIZE];
+
+	return receive(sock, buf, size, control, 0, m);
 }
 
 int fdpass_peek(int sock, void *buf, size_t size, struct fdpass *m)
 {
-	return receive(sock, buf, size, MSG_PEEK, m);
+	_Alignas(struct cmsghdr) char control[CONTROL_SIZE];
+
+	return receive(sock, buf, size, control, MSG_PEEK, m);
 }
 
 int fdpass_take(struct fdpass *m, unsigned i)

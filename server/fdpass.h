@@ -29,7 +29,11 @@ int fdpass_send(int sock, const void *buf, size_t len, const int *fds, unsigned 
 /* Receives one message. Never blocks. 0, or -1 and errno (EAGAIN: there is none); then nothing is owned. */
 int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m);
 
-/* The same, but the message stays in the socket, with its descriptors: what is owned are copies. */
+/* The same, with the control messages where the caller wants them: room for as much as can come (FDPASS_CONTROL_MAX). */
+enum { FDPASS_CONTROL_MAX = 1280 };
+int fdpass_receive_into(int sock, void *buf, size_t size, void *control, struct fdpass *m);
+
+/* The same as fdpass_receive(), but the message stays in the socket, with its descriptors: what is owned are copies. */
 int fdpass_peek(int sock, void *buf, size_t size, struct fdpass *m);
 
 /* Hands descriptor `i` over to the caller; -1 if there is none. */

@@ -4,9 +4,12 @@
 #include "server/log.h"
 #include "server/pipes.h"
 #include "server/pool.h"
+#include "server/registry.h"
 
 #include <limits.h>
 #include <sys/resource.h>
+
+enum { QUEUES_SHARE = 16 }; /* of all descriptors one in so many may be a queue's */
 
 unsigned limits_worker_transfers(uint64_t limit, unsigned others)
 {
@@ -19,6 +22,15 @@ unsigned limits_worker_transfers(uint64_t limit, unsigned others)
 unsigned limits_helper_fds(unsigned workers, unsigned readers)
 {
 	return POOL_KINDS * 2 * readers + 2 * pipes_share(workers, readers);
+}
+
+unsigned limits_queues(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max / QUEUES_SHARE > REGISTRY_MAX)
+		return REGISTRY_MAX;
+	return (unsigned)(rl.rlim_max / QUEUES_SHARE);
 }
 
 unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned workers)

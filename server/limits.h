@@ -7,7 +7,7 @@
 
 enum {
 	FDS_PER_TRANSFER = 3, /* file, destination, status channel */
-	FDS_RESERVED = 480, /* a datagram's 253, 64 mailboxes, 64 refusals, and some of a process's own */
+	FDS_RESERVED = 480,   /* a datagram's 253, 64 mailboxes, 64 refusals, and some of a process's own */
 	BATCH_RESERVED =
 		64, /* a worker that has room for fewer receives nothing: a datagram may hold so many requests */
 };
@@ -20,6 +20,9 @@ unsigned limits_worker_transfers(uint64_t limit, unsigned others);
 
 /* How many descriptors a worker needs for helpers: their boxes, and pipes for cold bytes. */
 unsigned limits_helper_fds(unsigned workers, unsigned readers);
+
+/* How many queues there may be; each costs a descriptor in every process. */
+unsigned limits_queues(void);
 
 /* How many transfers that leaves room for: `wanted`, or what `workers` such workers can have together. Pure. */
 unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned workers);

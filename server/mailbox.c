@@ -79,6 +79,8 @@ static void letter_free(struct outbox *o, struct letter *l)
 	o->total--;
 	o->fds -= l->fd >= 0;
 	closer_close(l->fd);
+	if (o->gone)
+		o->gone(o->arg, &l->mail);
 	free(l);
 }
 
@@ -134,5 +136,5 @@ int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)
 	o->count[slot]++;
 	o->total++;
 	o->fds += fd >= 0;
-	return 0;
+	return 1;
 }

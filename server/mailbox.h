@@ -20,19 +20,25 @@
 enum mail_kind {
 	MAIL_SEND_OPEN = 1, /* with the destination */
 	MAIL_CANCEL,
-	MAIL_CLOSED, /* the sender has closed its copy of what it mailed under `seq` */
-	MAIL_POKE,   /* look around: a worker or helper died */
-	MAIL_ANSWER, /* of a helper, to a job */
-	MAIL_OFFER,  /* a helper has nothing to do: its place may be taken */
-	MAIL_DETACH, /* the daemon is in the background now: leave the terminal, log to the system */
+	MAIL_CLOSED,     /* the sender has closed its copy of what it mailed under `seq` */
+	MAIL_POKE,       /* look around: a worker or helper died */
+	MAIL_ANSWER,     /* of a helper, to a job */
+	MAIL_OFFER,      /* a helper has nothing to do: its place may be taken */
+	MAIL_QUEUE,      /* with a queue's channel: to the master, to be registered; from it, to be known */
+	MAIL_UNKNOWN,    /* to the master: a request, `seq` its tag, for a queue that this worker does not know */
+	MAIL_CANCEL_TAG, /* a queue's request */
+	MAIL_LOST,       /* from the master: a send-open died with the worker that had received it */
+	MAIL_DETACH,     /* the daemon is in the background now: leave the terminal, log to the system */
 };
 
 struct mail {
 	uint32_t kind;
 	uint32_t from_slot, from_generation;
 	struct owner owner; /* the client's */
-	uint64_t id;        /* the transfer's */
-	uint64_t seq;
+	uint64_t id;        /* the transfer's, or the queue's */
+	uint64_t seq;       /* of what was passed on; or a tag, or a queue's depth */
+	uint32_t line;      /* the sender's own: where its journal notes it until it has gone */
+	uint32_t reserved;
 	struct job_answer answer; /* of an offer only the place; from_slot is the worker at which the offering began */
 };
 
@@ -57,8 +63,9 @@ bool mailbox_hand_on(struct pools *pools, const int *mailboxes, const struct pla
 	unsigned after, unsigned hops);
 
 enum {
-	LETTERS_MAX = 2048,   /* kept for one slot; what comes while so many wait is dropped */
-	LETTER_FDS_MAX = 512, /* descriptors that wait in letters for all slots together, if there is room for so many */
+	LETTERS_MAX = 2048, /* kept for one slot; what comes while so many wait is dropped */
+	LETTER_FDS_MAX =
+		512, /* descriptors that wait in letters for all slots together, if there is room for so many */
 };
 
 /* Letters that a full mailbox had no room for, in order. One that is not emptied holds up its own slot's letters only. */
@@ -68,6 +75,9 @@ struct outbox {
 	unsigned total, fds, fds_max;
 	unsigned slots;
 	const int *boxes; /* by slot: where to write to */
+	/* Called for what has left, or was dropped, after it had been kept. May be NULL. */
+	void (*gone)(void *arg, const struct mail *m);
+	void *arg;
 };
 
 /* `fds_max`: how many descriptors may wait in letters. */
@@ -75,8 +85,8 @@ void outbox_init(struct outbox *o, const int *boxes, unsigned slots, unsigned fd
 
 /*
  * Mails, now or, if there is no room, with outbox_pump(). Takes over `fd` (-1: none), and closes it as soon as it has
- * been mailed. Letters to one slot arrive in the order in which they were given. 0, or -1 if it was dropped, `fd` closed:
- * too many wait (never MAIL_CLOSED, of which there is one for each letter with a descriptor), or ENOMEM.
+ * been mailed. Letters to one slot arrive in the order in which they were given. 0; or -1 if it was dropped, `fd` closed:
+ * too many wait (never MAIL_CLOSED, of which there is one for each letter with a descriptor), or ENOMEM. 1: it is kept.
  */
 int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd);
 

@@ -6,6 +6,8 @@
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/mailbox.h"
+#include "server/os/process.h"
+#include "server/registry.h"
 #include "server/restart.h"
 #include "server/worker.h"
 
@@ -22,6 +24,7 @@ enum {
 	KILL_TIMEOUT_MS = 2000,   /* and those that even so do not go are stuck in the kernel */
 	HELPERS_TIMEOUT_MS = 200, /* for helpers, who have nothing to finish; some may be stuck */
 	START_TIMEOUT_MS = 9000,
+	LOOK_MS = 500,
 };
 
 struct child {
@@ -30,6 +33,8 @@ struct child {
 	uint64_t started_ns;
 	uint64_t respawn_ns; /* while there is none: when there shall be */
 	struct restart restart;
+	uint64_t position;     /* in its journal, at the last look */
+	enum os_fate reported; /* how much of what it held has been reported */
 };
 
 struct master {
@@ -41,7 +46,10 @@ struct master {
 	struct child children[WORKERS_MAX];
 	struct pools *pools;
 	struct helpers helpers;
+	struct registry registry;
+	struct journal *journals;
 	uint64_t restarts;
+	uint64_t look_ns; /* when to look for workers that were killed and are not gone */
 };
 
 static const int handled[] = {SIGTERM, SIGINT, SIGCHLD, SIGUSR1, SIGHUP};
@@ -100,6 +108,9 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 		.mail_fd = m->mail_read[slot],
 		.mailboxes = m->mail_write,
 		.master_fd = m->helpers.wanted[1],
+		.registry_box = m->registry.box[1],
+		.registry = &m->registry,
+		.journal = journal_of(m->journals, slot),
 		.boxes = m->helpers.boxes,
 		.pools = m->pools,
 		.root = config->root,
@@ -126,6 +137,8 @@ static int start_worker(struct master *m, unsigned slot, int ready_fd)
 	if (pid < 0)
 		return -1;
 	child->pid = pid;
+	child->position = 0;
+	child->reported = OS_RUNS;
 	child->started_ns = clock_now_ns();
 	return 0;
 }
@@ -177,6 +190,8 @@ static void note_death(struct master *m, unsigned slot, int status)
 	atomic_store_explicit(&m->stats[slot].generation, child->generation + 1, memory_order_release);
 	child->generation++;
 	helpers_worker_died(&m->helpers, slot);
+	registry_bury(&m->registry, journal_of(m->journals, slot), true);
+	journal_clear(journal_of(m->journals, slot));
 	mail_all(m, MAIL_POKE);
 }
 
@@ -320,6 +335,17 @@ static int prepare_helpers(struct master *m)
 	return helpers_init(&m->helpers, &helpers);
 }
 
+/* A line for each transfer, and for outcomes that their clients do not read. */
+static int prepare_queues(struct master *m)
+{
+	const struct master_config *config = m->config;
+
+	m->journals = journals_new(config->workers, 2 * config->worker_transfers + WIRE_DEPTH_MAX);
+	if (!m->journals)
+		return -1;
+	return registry_init(&m->registry, m->mail_write, config->workers, config->max_queues);
+}
+
 static int prepare(struct master *m)
 {
 	const struct options *o = m->config->options;
@@ -327,7 +353,7 @@ static int prepare(struct master *m)
 	m->stats = stats_new(m->config->workers);
 	m->pools = pools_new(o->readers, o->readers_per_device);
 	if (!m->stats || !m->pools || set_signals() < 0 || pipe2(m->life, O_CLOEXEC) < 0 || make_mailboxes(m) < 0 ||
-		prepare_helpers(m) < 0) {
+		prepare_helpers(m) < 0 || prepare_queues(m) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(errno));
 		return errno;
 	}
@@ -353,12 +379,49 @@ static bool replace_due(struct master *m, uint64_t now, uint64_t *next)
 	return waiting;
 }
 
+/* Of two times to wait, -1 being for ever. */
+static int sooner(int a, int b)
+{
+	if (a < 0 || b < 0)
+		return a < 0 ? b : a;
+	return a < b ? a : b;
+}
+
+/*
+ * A worker that was killed while it waited in the kernel is gone only when the kernel lets go of it, which may be never. What
+ * it was not at work on is reported before that. Only one that has been at the same thing since the last look is suspected.
+ */
+static int watch_killed(struct master *m, uint64_t now)
+{
+	if (m->registry.count == 0)
+		return -1;
+	if (now < m->look_ns)
+		return (int)((m->look_ns - now) / 1000000) + 1;
+	m->look_ns = now + (uint64_t)LOOK_MS * 1000000;
+	for (unsigned i = 0; i < m->config->workers; i++) {
+		const struct journal *j = journal_of(m->journals, i);
+		struct child *child = &m->children[i];
+		uint64_t position = journal_position(j);
+		enum os_fate fate = OS_RUNS;
+
+		if (child->pid != 0 && position != 0 && position == child->position)
+			fate = os_fate(child->pid);
+		child->position = position;
+		if (fate > child->reported) {
+			child->reported = fate;
+			registry_bury(&m->registry, j, fate == OS_LEAVING);
+		}
+	}
+	return LOOK_MS;
+}
+
 static void supervise(struct master *m)
 {
-	struct pollfd p[3] = {
+	struct pollfd p[4] = {
 		{.fd = signal_pipe[0], .events = POLLIN},
 		{.fd = m->config->parent_fd, .events = POLLIN}, /* -1 is passed over by poll(2) */
 		{.fd = m->helpers.wanted[0], .events = POLLIN},
+		{.fd = m->registry.poller, .events = POLLIN},
 	};
 
 	for (;;) {
@@ -370,10 +433,14 @@ static void supervise(struct master *m)
 		timeout = helpers_work(&m->helpers, now);
 		if (replace_due(m, now, &next)) {
 			soon = next > now ? (int)((next - now) / 1000000) + 1 : 0;
-			timeout = timeout < 0 || soon < timeout ? soon : timeout;
+			timeout = sooner(timeout, soon);
 		}
-		if (poll(p, 3, timeout) <= 0)
+		timeout = sooner(timeout, registry_pump(&m->registry));
+		timeout = sooner(timeout, watch_killed(m, now));
+		if (poll(p, 4, timeout) <= 0)
 			continue;
+		if (p[3].revents != 0)
+			registry_heed(&m->registry);
 		if (p[2].revents != 0)
 			helpers_heed(&m->helpers);
 		if (p[1].revents != 0) {

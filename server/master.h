@@ -20,8 +20,9 @@ struct master_config {
 	unsigned max_transfers;    /* of all workers together */
 	unsigned worker_transfers; /* of each */
 	unsigned max_pipes;        /* of each, for cold bytes */
-	bool detach;               /* once ready, workers leave standard error for the system log */
-	void (*ready)(void *arg);  /* called once, when all workers serve */
+	unsigned max_queues;
+	bool detach;              /* once ready, workers leave standard error for the system log */
+	void (*ready)(void *arg); /* called once, when all workers serve */
 	void *ready_arg;
 };
 

@@ -8,6 +8,7 @@
 struct rule {
 	bool path;  /* names a file and a range in it */
 	bool id;    /* names a transfer */
+	bool depth; /* has a length, which is a queue's depth */
 	bool alone; /* uses up the status channel, so that no other request can report there */
 };
 
@@ -18,6 +19,7 @@ static const struct rule rules[WIRE_OP_END] = {
 	[WIRE_OP_SEND_OPEN] = {.id = true},
 	[WIRE_OP_CANCEL] = {.id = true},
 	[WIRE_OP_PING] = {0},
+	[WIRE_OP_REGISTER] = {.depth = true, .alone = true},
 };
 
 static int check_path(const struct wire_request *r)
@@ -36,26 +38,37 @@ static int check_range(const struct wire_request *r)
 	return 0;
 }
 
-/* The options of sendfile(2) and beyond have their place on the wire; none is served yet, and none is ignored. */
-static bool has_options(const struct wire_request *r)
+/*
+ * The options of sendfile(2) and beyond have their place on the wire; few are served yet, and none is ignored. A queue says
+ * which events it wants; a channel of one datagram gets all frames.
+ */
+static bool has_options(const struct wire_request *r, const struct wire_header *h)
 {
-	return r->flags != 0 || r->headers_len != 0 || r->trailers_len != 0 || r->deadline_ns != 0 ||
+	const uint32_t served = h->channel == WIRE_CHANNEL_QUEUE ? WIRE_FLAG_WANT_INFO | WIRE_FLAG_WANT_PROGRESS : 0;
+
+	return (r->flags & ~served) != 0 || r->headers_len != 0 || r->trailers_len != 0 || r->deadline_ns != 0 ||
 	       r->max_rate != 0 || r->readahead != 0 || r->hdr_size_at != 0 || r->hdr_mtime_at != 0;
 }
 
-int request_check(const struct wire_request *r, unsigned count)
+/* A queue's cancel names the request by its tag. */
+static bool needs_id(const struct wire_request *r, const struct wire_header *h)
+{
+	return rules[r->op].id && !(r->op == WIRE_OP_CANCEL && h->channel == WIRE_CHANNEL_QUEUE);
+}
+
+int request_check(const struct wire_request *r, const struct wire_header *h)
 {
 	const struct rule *rule = &rules[r->op];
 	int err;
 
-	if (has_options(r))
+	if (has_options(r, h))
 		return EOPNOTSUPP;
-	if (rule->alone && count != 1)
+	if (rule->alone && h->count != 1)
 		return EINVAL;
-	if (rule->id != (r->txnid != 0))
+	if (needs_id(r, h) != (r->txnid != 0))
 		return EINVAL;
 	if (!rule->path)
-		return r->path_len != 0 || r->offset != 0 || r->length != 0 ? EINVAL : 0;
+		return r->path_len != 0 || r->offset != 0 || (r->length != 0 && !rule->depth) ? EINVAL : 0;
 	err = check_path(r);
 	return err != 0 ? err : check_range(r);
 }

@@ -55,6 +55,25 @@ void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who)
 		transfer_finish(t, ECANCELED);
 }
 
+bool transfer_cancel_tag(const struct queue *q, uint64_t tag)
+{
+	struct transfer *t = q ? queue_claimed(q, tag) : NULL;
+
+	if (!t || t->tag != tag)
+		return false;
+	if (t->state != TRANSFER_HELD && t->state != TRANSFER_ENDING)
+		transfer_finish(t, ECANCELED);
+	return true;
+}
+
+void transfer_lost(struct engine *e, uint64_t id)
+{
+	struct transfer *t = from_entry(table_find(&e->table, id));
+
+	if (t && t->state == TRANSFER_OPENED)
+		transfer_finish(t, SFD_STAT_WORKER_DIED);
+}
+
 void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold)
 {
 	struct transfer *t = from_entry(table_find(&e->table, id));

@@ -20,6 +20,8 @@ static void report_info(struct transfer *t, const struct opened *file)
 {
 	struct sfd_file_info info;
 
+	if (!t->wants_info)
+		return;
 	open_describe(file, &info);
 	info.txnid = t->entry.id;
 	info.tag = t->tag;
@@ -43,7 +45,7 @@ static void report_progress(struct transfer *t)
 	uint64_t now_ns = t->engine->loop.now_ns, delivered = transfer_delivered(t);
 	struct sfd_xfer_stat frame;
 
-	if (t->is_read || delivered == t->reported)
+	if (!t->wants_progress || delivered == t->reported)
 		return;
 	if (delivered < t->progress_at && now_ns < t->progress_at_ns)
 		return;
@@ -64,7 +66,7 @@ static void report_end(struct transfer *t, int outcome)
 		return; /* the pipe holds nothing but the file; its end is the end */
 	frame = stat_frame(t, outcome);
 	frame.complete = outcome == SFD_STAT_OK;
-	channel_end(t->channel, &frame);
+	channel_end(t->channel, &frame, t->line);
 }
 
 /* ---- The end */
@@ -93,6 +95,7 @@ static bool has_name(const struct transfer *t)
 
 static void let_go_of_files(struct transfer *t)
 {
+	journal_turn(t->engine->pen, t->line);
 	cold_free(t->cold);
 	t->cold = NULL;
 	opening_free(t);
@@ -113,6 +116,8 @@ static void transfer_free(struct transfer *t)
 	list_remove(&t->run);
 	list_remove(&t->on_channel);
 	table_remove(&e->table, &t->entry);
+	if (t->channel->ops->disclaim)
+		t->channel->ops->disclaim(t->channel, t->tag);
 	counter_add(&e->own->active, (uint64_t)-1);
 	channel_release(t->channel);
 	free(t);
@@ -121,7 +126,7 @@ static void transfer_free(struct transfer *t)
 void transfer_refuse(struct transfer *t, int err)
 {
 	let_go_of_files(t);
-	channel_refuse(t->channel, t->tag, err);
+	channel_refuse(t->channel, t->tag, err, t->line);
 	transfer_free(t);
 }
 
@@ -373,6 +378,7 @@ static enum move_result move_some(struct transfer *t, uint64_t budget)
 {
 	enum move_result result;
 
+	journal_turn(t->engine->pen, t->line);
 	if (t->is_read && t->channel->len > 0) {
 		/* The information goes first. The channel tells when it has gone. */
 		errno = EAGAIN;
@@ -434,8 +440,18 @@ struct transfer *transfer_new(
 		.state = TRANSFER_BLOCKED, /* in no list */
 		.op = r->op,
 		.is_read = r->op == WIRE_OP_READ,
+		.wants_info = !c->ops->claim || r->op == WIRE_OP_OPEN || r->flags & WIRE_FLAG_WANT_INFO,
+		.wants_progress = (!c->ops->claim && r->op != WIRE_OP_READ) || r->flags & WIRE_FLAG_WANT_PROGRESS,
 		.tag = r->tag,
+		.line = JOURNAL_NONE,
 	};
+	if (c->ops->claim) {
+		t->line = c->ops->claim(c, r->tag, t);
+		if (t->line == JOURNAL_NONE) {
+			free(t);
+			return NULL;
+		}
+	}
 	timer_init(&t->timer);
 	list_init(&t->run);
 	list_init(&t->on_channel);

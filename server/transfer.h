@@ -26,6 +26,7 @@
 #include "server/access.h"
 #include "server/channel.h"
 #include "server/engine.h"
+#include "server/queue.h"
 
 /* Another worker that passed a destination on, and by which of its messages. */
 struct hold {
@@ -48,6 +49,12 @@ void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, 
 
 /* Ends that owner's transfer with ECANCELED; nothing happens if there is none. */
 void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who);
+
+/* The same for a queue's, by its tag: false if none of that tag is here. `q` may be NULL. */
+bool transfer_cancel_tag(const struct queue *q, uint64_t tag);
+
+/* A send-open for that id was lost with the worker that had received it: an open that still waits ends. */
+void transfer_lost(struct engine *e, uint64_t id);
 
 /* The other worker has closed its copy of the destination. */
 void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold);

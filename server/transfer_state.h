@@ -52,7 +52,9 @@ struct transfer {
 	struct dest kind; /* what the destination is */
 	bool dest_parked; /* dest.fd is a socket that holds it */
 	enum wire_op op;
-	int outcome; /* once ENDING or HELD */
+	bool wants_info, wants_progress;
+	uint32_t line; /* where the journal notes it: a queue's */
+	int outcome;   /* once ENDING or HELD */
 	uint64_t tag;
 	uint64_t size;
 	uint64_t reported;       /* bytes that frames have told of */
@@ -74,7 +76,7 @@ void transfer_refuse(struct transfer *t, int err);
 /* Takes over a destination; 0, or an errno (then it is the transfer's all the same, to be closed). */
 int transfer_set_dest(struct transfer *t, int fd, const struct dest *dest);
 
-/* One that has nothing yet but an id; it counts as active already. NULL: ENOMEM. */
+/* One that has nothing yet but an id; it counts as active already. NULL and errno: ENOMEM; EINVAL, EMFILE (a queue's). */
 struct transfer *transfer_new(
 	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c);
 

@@ -1,21 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/worker.h"
 
-#include "lib/wire.h"
 #include "server/child.h"
 #include "server/closer.h"
-#include "server/dest.h"
-#include "server/fdpass.h"
+#include "server/inbox.h"
 #include "server/log.h"
 #include "server/mailbox.h"
 #include "server/os/files.h"
-#include "server/request.h"
 #include "server/tick.h"
 #include "server/transfer.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <poll.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,9 +23,8 @@ enum {
 	LOOK_AROUND_NS = 1000 * 1000, /* and when awake for something else, so often */
 	MAIL_RETRY_MS = 2,
 	DATAGRAMS_PER_ROUND = 64,
-	ROUND_NS = 2 * 1000 * 1000,  /* after so long on arrivals the transfers under way get their turns */
-	QUANTUM_FIRST = 128 * 1024,  /* what a transfer may move on arrival, */
-	QUANTUM_BATCH = 1024 * 1024, /* and all of a datagram together */
+	ROUND_NS = 2 * 1000 * 1000, /* after so long on arrivals the transfers under way get their turns */
+	QUANTUM_MAIL = 128 * 1024,  /* what a transfer may move at once when mail brings its destination */
 	MAIL_PER_ROUND = 256,
 	KEEPS_UP_NS = 1000 * 1000, /* who had nothing to do so lately keeps up with the requests */
 	STAND_BY_NS =
@@ -42,69 +37,29 @@ struct worker {
 	struct engine engine;
 	struct source requests, mail, life;
 	struct outbox outbox;
-	uint64_t mail_seq;
+	struct journal_pen pen;
+	struct queues queues;
+	struct inbox inbox;
 	uint64_t stand_by_until; /* 0: not standing by */
 	uint64_t looked_ns;      /* when requests were looked for last */
 	uint64_t review_ns;      /* when to see whether helpers have died, */
 	bool review_jobs;        /* or now */
 	bool got_requests;       /* woken for them in this round */
-	_Alignas(8) unsigned char datagram[WIRE_DATAGRAM_MAX];
 };
 
-/* ---- The second message */
-
-/* Passes a message on to the worker that made the id. Takes over `dest` (-1: none). */
-static void forward(struct worker *w, const struct wire_request *r, const struct owner *who, int dest)
+static void cancel_tag(struct worker *w, const struct mail *m)
 {
-	const struct worker_config *config = w->config;
-	struct mail m = {
-		.kind = r->op == WIRE_OP_CANCEL ? MAIL_CANCEL : MAIL_SEND_OPEN,
-		.from_slot = config->slot,
-		.from_generation = config->generation,
-		.owner = *who,
-		.id = r->txnid,
-		.seq = ++w->mail_seq,
-	};
+	const struct queue *q = queues_find(&w->queues, m->id);
 
-	counter_add(&w->engine.own->forwarded, 1);
-	if (outbox_send(&w->outbox, id_slot(r->txnid), &m, dest) < 0 || r->op == WIRE_OP_CANCEL)
-		return;
-	/* In this order: our copy is closed when the letter before has been mailed, and so before this one is. */
-	m.kind = MAIL_CLOSED;
-	outbox_send(&w->outbox, id_slot(r->txnid), &m, -1);
-}
-
-/* Whether the worker that made the id may still be there. A message to one that is not would only fill its mailbox. */
-static bool is_current(const struct worker *w, uint64_t id)
-{
-	return (stats_generation(&w->config->stats[id_slot(id)]) & 0xff) == id_generation(id);
-}
-
-/* `dest` is taken over (-1: a cancel). */
-static void second_message(struct worker *w, const struct wire_request *r, const struct owner *who, int dest)
-{
-	struct engine *e = &w->engine;
-	unsigned slot = id_slot(r->txnid);
-
-	if (slot != w->config->slot) {
-		if (slot < w->config->workers && is_current(w, r->txnid))
-			forward(w, r, who, dest);
-		else
-			closer_close(dest);
-		return;
-	}
-	if (r->op == WIRE_OP_CANCEL)
-		transfer_cancel(e, r->txnid, who);
-	else
-		transfer_send_open(e, r->txnid, who, &dest, NULL);
-	closer_close(dest);
+	if (q && owner_same(&q->owner, &m->owner))
+		transfer_cancel_tag(q, m->seq);
 }
 
 static void handle_mail(struct worker *w, const struct mail *m, int fd)
 {
 	const struct hold hold = {.slot = m->from_slot, .generation = m->from_generation, .seq = m->seq};
 
-	w->engine.first_quantum = QUANTUM_FIRST;
+	w->engine.first_quantum = QUANTUM_MAIL;
 
 	switch ((enum mail_kind)m->kind) {
 	case MAIL_SEND_OPEN:
@@ -126,6 +81,17 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 	case MAIL_OFFER:
 		jobs_offer(&w->engine.jobs, &m->answer, m->from_slot, w->engine.loop.now_ns);
 		break;
+	case MAIL_QUEUE:
+		queues_add(&w->queues, &(struct queue_facts){m->id, m->owner, (uint32_t)m->seq, fd});
+		return;
+	case MAIL_CANCEL_TAG:
+		cancel_tag(w, m);
+		break;
+	case MAIL_LOST:
+		transfer_lost(&w->engine, m->id);
+		break;
+	case MAIL_UNKNOWN: /* for the master only */
+		break;
 	case MAIL_DETACH:
 		dup2(STDOUT_FILENO, STDERR_FILENO); /* which is /dev/null already */
 		log_to_system();
@@ -134,23 +100,40 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 	closer_close(fd);
 }
 
-static void on_mail(struct source *source, unsigned events)
+static void read_mail(struct worker *w, int most)
 {
-	struct worker *w = container_of(source, struct worker, mail);
 	struct mail m;
 	int fd;
 
-	(void)events;
-	for (int i = 0; i < MAIL_PER_ROUND && mailbox_receive(source->fd, &m, &fd); i++)
+	for (int i = 0; i < most && mailbox_receive(w->mail.fd, &m, &fd); i++)
 		handle_mail(w, &m, fd);
+}
+
+static void on_mail(struct source *source, unsigned events)
+{
+	(void)events;
+	read_mail(container_of(source, struct worker, mail), MAIL_PER_ROUND);
+}
+
+/* A queue is in the mail before its client may send anything. */
+static void on_unknown_queue(void *arg)
+{
+	read_mail(arg, INT_MAX);
+}
+
+/* A letter that had been kept has gone: whatever the journal knew by it is somebody else's to answer for. */
+static void on_letter_gone(void *arg, const struct mail *m)
+{
+	struct worker *w = arg;
+
+	if (m->kind == MAIL_SEND_OPEN)
+		journal_strike(&w->pen, m->line);
 }
 
 /* A helper that has died may have answered before, so the mail comes first. */
 static void review_jobs(struct worker *w)
 {
 	struct engine *e = &w->engine;
-	struct mail m;
-	int fd;
 
 	if (!w->review_jobs && e->loop.now_ns < w->review_ns)
 		return;
@@ -158,136 +141,8 @@ static void review_jobs(struct worker *w)
 	w->review_ns = e->loop.now_ns + (uint64_t)LOOK_AROUND_MS * 1000000;
 	if (!jobs_suspect(&e->jobs))
 		return;
-	while (mailbox_receive(w->mail.fd, &m, &fd))
-		handle_mail(w, &m, fd);
+	read_mail(w, INT_MAX);
 	jobs_bury(&e->jobs, e->loop.now_ns);
-}
-
-/* ---- Requests */
-
-static void answer_ping(struct channel *c, uint64_t tag)
-{
-	const struct sfd_xfer_stat ok = {.cmd = SFD_XFER_STAT, .complete = 1, .tag = tag};
-
-	stats_outcome(c->own, SFD_STAT_OK);
-	channel_end(c, &ok);
-}
-
-/* One request of a well-formed datagram. `c` is NULL if it came without a channel; `dest` is taken over (-1: none). */
-static void handle_request(struct worker *w, const struct wire_request *r, unsigned count, const struct owner *who,
-	struct channel *c, int dest)
-{
-	int err = request_check(r, count);
-
-	if (err != 0) {
-		closer_close(dest);
-		if (c)
-			channel_refuse(c, r->tag, err);
-	} else if (r->op == WIRE_OP_SEND_OPEN || r->op == WIRE_OP_CANCEL) {
-		second_message(w, r, who, dest);
-	} else if (r->op == WIRE_OP_PING) {
-		assert(c); /* wire_check(): only the second messages come without a channel */
-		answer_ping(c, r->tag);
-	} else {
-		transfer_begin(&w->engine, r, who, c, &dest);
-	}
-}
-
-/* Tells every request of a datagram that can be told apart, and at any rate somebody, that it was refused. */
-static void refuse_all(struct worker *w, struct channel *c, const struct wire_header *h, size_t len, int err)
-{
-	struct wire_cursor cursor;
-	struct wire_request r;
-	unsigned told = 0;
-
-	if (h->count > 0) {
-		wire_cursor_init(&cursor, w->datagram, len, h);
-		while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
-			channel_refuse(c, r.tag, err);
-			told++;
-		}
-		if (cursor.count > 0 && r.tag != 0) {
-			channel_refuse(c, r.tag, err);
-			told++;
-		}
-	}
-	if (told == 0)
-		channel_refuse(c, 0, err);
-}
-
-/* The status channel of a datagram, from its first descriptor; NULL if it cannot be one or nobody listens any more. */
-static struct channel *open_channel(struct worker *w, struct fdpass *m, unsigned requests)
-{
-	struct pollfd p = {.fd = fdpass_take(m, 0)};
-	struct channel *c = NULL;
-
-	if (p.fd < 0)
-		return NULL;
-	/*
-	 * A pipe whose readers have gone reports POLLERR; such a request is dropped, its destination untouched. (A signal of
-	 * the tick may end even a poll(2) that does not wait; that says nothing.)
-	 */
-	if (dest_is_channel(p.fd) && !(poll(&p, 1, 0) > 0 && p.revents & POLLERR))
-		c = channel_new(&w->engine.loop, w->engine.own, p.fd, requests);
-	if (!c)
-		closer_close(p.fd);
-	else
-		c->corked = true;
-	return c;
-}
-
-/* Whether the datagram as a whole may be acted on: 0, or what all of its requests are told. */
-static int judge(const struct worker *w, const struct fdpass *m, struct wire_header *h)
-{
-	int err = wire_get_header(w->datagram, m->len, h);
-
-	if (!m->has_owner || !access_allowed(&w->config->access, &m->owner))
-		return EACCES;
-	if (m->data_cut)
-		return EMSGSIZE;
-	if (err != 0)
-		return err;
-	if (m->fds_lost)
-		return EMFILE;
-	if (h->channel == WIRE_CHANNEL_QUEUE)
-		return EOPNOTSUPP;
-	return wire_check(w->datagram, m->len, h, m->nfds);
-}
-
-static void run_requests(struct worker *w, struct fdpass *m, const struct wire_header *h, struct channel *c)
-{
-	unsigned next_fd = h->channel == WIRE_CHANNEL_FD ? 1 : 0;
-	struct wire_cursor cursor;
-	struct wire_request r;
-
-	w->engine.first_quantum = h->count * QUANTUM_FIRST > QUANTUM_BATCH ? QUANTUM_BATCH / h->count : QUANTUM_FIRST;
-	wire_cursor_init(&cursor, w->datagram, m->len, h);
-	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
-		int dest = r.fds > 0 ? fdpass_take(m, next_fd++) : -1;
-
-		handle_request(w, &r, h->count, &m->owner, c, dest);
-	}
-}
-
-static void handle_datagram(struct worker *w, struct fdpass *m)
-{
-	struct wire_header h;
-	int err = judge(w, m, &h);
-	bool has_channel = h.count == 0 || h.channel == WIRE_CHANNEL_FD;
-	struct channel *c = NULL;
-
-	counter_add(&w->engine.own->requests, h.count > 0 ? h.count : 1);
-	if (has_channel)
-		c = open_channel(w, m, h.count > 0 ? h.count : 1);
-	if (err == 0 && (c || !has_channel))
-		run_requests(w, m, &h, c);
-	else if (c)
-		refuse_all(w, c, &h, m->len, err);
-	fdpass_drop(m);
-	if (c) {
-		channel_uncork(c);
-		channel_release(c);
-	}
 }
 
 /* No descriptor may be left for another datagram: it waits in the socket, or another worker takes it. */
@@ -300,15 +155,13 @@ static bool is_full(const struct worker *w)
 static void drain_requests(struct worker *w)
 {
 	uint64_t now = clock_now_ns();
-	struct fdpass m;
 
 	if (!w->got_requests && now - w->looked_ns < LOOK_AROUND_NS)
 		return;
 	w->looked_ns = now;
 	for (int i = 0; i < DATAGRAMS_PER_ROUND && !is_full(w) && clock_now_ns() - now < ROUND_NS; i++) {
-		if (fdpass_receive(w->requests.fd, w->datagram, sizeof w->datagram, &m) < 0)
+		if (!inbox_receive(&w->inbox, w->requests.fd))
 			return;
-		handle_datagram(w, &m);
 	}
 }
 
@@ -382,11 +235,27 @@ static void on_life(struct source *source, unsigned events)
 	_exit(EX_OK); /* the master is gone, and with it everything that we would serve for */
 }
 
+struct keeping {
+	int fds[WORKER_FDS_MAX];
+	unsigned n;
+};
+
+static void keep_queue(void *arg, const struct queue_facts *facts)
+{
+	struct keeping *k = arg;
+
+	k->fds[k->n++] = facts->fd;
+}
+
 static void settle(const struct worker_config *config)
 {
-	int keep[WORKER_FDS_MAX];
+	struct keeping keeping = {.n = 0};
+	int *keep = keeping.fds;
 	char title[16];
-	unsigned n = 0;
+	unsigned n;
+
+	registry_each(config->registry, keep_queue, &keeping);
+	n = keeping.n;
 
 	keep[n++] = config->request_sock;
 	keep[n++] = config->root_fd;
@@ -394,6 +263,7 @@ static void settle(const struct worker_config *config)
 	keep[n++] = config->ready_fd;
 	keep[n++] = config->mail_fd;
 	keep[n++] = config->master_fd;
+	keep[n++] = config->registry_box;
 	for (unsigned i = 0; i < config->workers; i++)
 		keep[n++] = config->mailboxes[i];
 	for (unsigned kind = 0; kind < POOL_KINDS; kind++) {
@@ -432,9 +302,40 @@ static unsigned letter_fds(const struct worker_config *config)
 	return config->worker_transfers / 4 < LETTER_FDS_MAX ? config->worker_transfers / 4 : LETTER_FDS_MAX;
 }
 
+static void add_queue(void *arg, const struct queue_facts *facts)
+{
+	queues_add(arg, facts);
+}
+
+/* Where requests of queues are noted, and where they report. 0, or -1 and errno. */
+static int open_journal(struct worker *w)
+{
+	const struct worker_config *config = w->config;
+
+	if (journal_open(&w->pen, config->journal) < 0)
+		return -1;
+	w->outbox.gone = on_letter_gone;
+	w->outbox.arg = w;
+	w->inbox.config = (struct inbox_config){
+		.slot = config->slot,
+		.generation = config->generation,
+		.workers = config->workers,
+		.access = config->access,
+		.stats = config->stats,
+		.registry_box = config->registry_box,
+		.engine = &w->engine,
+		.queues = &w->queues,
+		.outbox = &w->outbox,
+		.pen = &w->pen,
+		.read_mail = on_unknown_queue,
+		.arg = w,
+	};
+	return 0;
+}
+
 static struct worker *worker_new(const struct worker_config *config)
 {
-	const struct engine_config engine = {
+	struct engine_config engine = {
 		.root_fd = config->root_fd,
 		.columns = config->stats,
 		.column_count = config->workers,
@@ -460,10 +361,13 @@ static struct worker *worker_new(const struct worker_config *config)
 	if (!w)
 		return NULL;
 	w->config = config;
+	engine.pen = &w->pen;
 	closer_init(config->root->local ? config->root->device : 0, config->readers);
 	outbox_init(&w->outbox, config->mailboxes, config->workers, letter_fds(config));
-	if (engine_init(&w->engine, &engine) < 0 || watch_all(w) < 0)
+	if (open_journal(w) < 0 || engine_init(&w->engine, &engine) < 0 || watch_all(w) < 0)
 		return NULL; /* the process ends, and everything with it */
+	queues_init(&w->queues, &w->pen, &w->engine.loop, w->engine.own);
+	registry_each(config->registry, add_queue, &w->queues);
 	return w;
 }
 
@@ -487,6 +391,8 @@ static _Noreturn void serve(struct worker *w)
 		engine_work(e);
 		review_jobs(w);
 		closer_work(e->loop.now_ns);
+		queues_flush(&w->queues);
+		journal_turn(&w->pen, JOURNAL_NONE);
 		tick_rest();
 	}
 	log_line(LOG_LEVEL_ERROR, "worker %u: cannot wait for events: %s", w->config->slot, strerror(errno));

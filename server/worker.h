@@ -8,9 +8,10 @@
 #include "server/os/root.h"
 #include "server/pool.h"
 #include "server/privilege.h"
+#include "server/registry.h"
 #include "server/stats.h"
 
-enum { WORKER_FDS_MAX = WORKERS_MAX + POOL_KINDS * 2 * READERS_MAX + 16 };
+enum { WORKER_FDS_MAX = WORKERS_MAX + POOL_KINDS * 2 * READERS_MAX + REGISTRY_MAX + 16 };
 
 struct worker_config {
 	unsigned slot, generation;
@@ -18,17 +19,20 @@ struct worker_config {
 	unsigned max_transfers;    /* of all workers together */
 	unsigned worker_transfers; /* what this worker's descriptors are enough for */
 	unsigned open_timeout_ms;
-	unsigned io_timeout_ms;  /* 0: none */
-	unsigned readers;        /* of each kind */
-	unsigned max_pipes;      /* for cold bytes */
-	int request_sock;        /* shared by all workers */
-	int root_fd;             /* the directory that is served */
-	int life_fd;             /* end-of-file: the master is gone */
-	int ready_fd;            /* gets one byte when the worker serves; closed then */
-	int mail_fd;             /* this slot's mailbox */
-	int master_fd;           /* a byte there asks the master for a helper */
-	const int *mailboxes;    /* everybody's, to write to */
-	const int *const *boxes; /* helpers', by kind and place, to send jobs to */
+	unsigned io_timeout_ms;          /* 0: none */
+	unsigned readers;                /* of each kind */
+	unsigned max_pipes;              /* for cold bytes */
+	int request_sock;                /* shared by all workers */
+	int root_fd;                     /* the directory that is served */
+	int life_fd;                     /* end-of-file: the master is gone */
+	int ready_fd;                    /* gets one byte when the worker serves; closed then */
+	int mail_fd;                     /* this slot's mailbox */
+	int master_fd;                   /* a byte there asks the master for a helper */
+	int registry_box;                /* mail there is for the master: queues */
+	const struct registry *registry; /* what queues there were when the worker was started */
+	struct journal *journal;         /* this worker's */
+	const int *mailboxes;            /* everybody's, to write to */
+	const int *const *boxes;         /* helpers', by kind and place, to send jobs to */
 	struct pools *pools;
 	const struct os_root *root;
 	struct stats *stats; /* a column for each slot */

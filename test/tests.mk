@@ -18,9 +18,9 @@ TEST_CXXFLAGS = -std=c++17 $(if $(DEBUG),-O0,-O1) -g -Wall -Wextra -Wshadow -Wer
 	-DTEST_CXX='"$(CXX)"' -DSANITIZE_FLAGS='"$(SAN)"' -MMD -MP $(CXXFLAGS)
 
 # What `make check` and `make lint` run beside a compiler and make: Debian's names.
-TEST_PACKAGES := g++ libgtest-dev pkgconf mandoc strace procps libfuse3-dev fuse3 e2fsprogs xfsprogs btrfs-progs
-# libuv is there for its header, which a benchmark includes.
-LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind libuv1-dev
+TEST_PACKAGES := g++ libgtest-dev pkgconf mandoc strace procps libfuse3-dev fuse3 e2fsprogs xfsprogs btrfs-progs \
+	libuv1-dev
+LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind
 # For `make bench-cold`. gnuplot draws a chart; without it there is none.
 BENCH_PACKAGES := libuv1-dev libfuse3-dev fuse3 pkgconf gnuplot-nox
 
@@ -47,9 +47,24 @@ $(BUILD)/obj/test/%.o: test/%.cc $(FLAGS_FILE)
 
 $(BUILD)/test/%: $(BUILD)/obj/test/%.o $(SUPPORT_OBJ) $(SERVER_LIB) $(STATIC)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CXX) $(SAN) $< $(SUPPORT_OBJ) $(SERVER_LIB) $(STATIC) -lgtest -lgtest_main -pthread -o $@
+	$(call say,LD,$@)$(CXX) $(SAN) $< $(SUPPORT_OBJ) $(SERVER_LIB) $(STATIC) -lgtest -lgtest_main $(TEST_LIBS) -pthread -o $@
+
+# An event library, to see that a queue's descriptor suits it.
+$(BUILD)/test/integration/queue_fd_test: TEST_LIBS := -luv
 
 .SECONDARY: $(TEST_SRC:%.cc=$(BUILD)/obj/%.o) $(SUPPORT_OBJ)
+
+# A daemon that kills itself where a test wants it to: server/fault.h.
+FAULT_SRC := $(shell grep -l fault_point server/*.c)
+FAULT_OBJ := $(FAULT_SRC:%.c=$(BUILD)/fault/obj/%.o)
+FAULT_DAEMON := $(BUILD)/fault/sendfiled
+
+$(BUILD)/fault/obj/%.o: %.c $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -DSFD_FAULTS -c $< -o $@
+
+$(FAULT_DAEMON): $(FAULT_OBJ) $(MAIN_OBJ) $(SERVER_OBJ) $(BUILD)/obj/lib/wire.o
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) $(FAULT_OBJ) $(filter-out $(FAULT_SRC:%.c=$(BUILD)/obj/%.o),$(filter-out $(FAULT_OBJ),$^)) -o $@
 
 # A program of its own, which tests and benchmarks start.
 $(SLOWFS): test/support/slowfs.c $(FLAGS_FILE)
@@ -59,7 +74,7 @@ $(SLOWFS): test/support/slowfs.c $(FLAGS_FILE)
 
 # `make check TESTS=unit` runs what lies there; `make check FILTER='Send*'` is passed on to Google Test.
 .PHONY: check tests
-tests: all $(TEST_BIN) $(SLOWFS)
+tests: all $(TEST_BIN) $(SLOWFS) $(FAULT_DAEMON)
 
 check: tests
 	$(Q)BUILD=$(abspath $(BUILD)) FILTER='$(FILTER)' test/run $(sort $(foreach t,$(or $(TESTS),unit integration),$(filter $(BUILD)/test/$(t)%,$(TEST_BIN))))

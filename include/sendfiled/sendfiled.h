@@ -36,6 +36,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+struct iovec;
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -227,6 +229,160 @@ bool sfd_send_open(int srv, size_t txnid, int dest_fd);
  * errno (as above) if not.
  */
 bool sfd_cancel(int srv, size_t txnid);
+
+/* ---- The queue: many requests, one channel --------------------------------------------------------- */
+
+/*
+ * The fast way, for event loops: requests gather in the caller's memory, go out many to a datagram, and their events
+ * arrive through one pollable descriptor. No pipe, no registration with a poller and no close(2) per request.
+ *
+ *	q = sfd_queue_new(srv, 256);
+ *	... have sfd_queue_fd(q) watched for reading; then, whenever there is something to send:
+ *	sfd_queue_send(q, "index.html", sock, 0, 0, NULL, (uintptr_t)connection);
+ *	sfd_queue_submit(q);
+ *	... and whenever the descriptor is readable:
+ *	while ((n = sfd_queue_reap(q, events, 64)) > 0) handle(events, n);
+ *	sfd_queue_submit(q);
+ *
+ * Rules that hold for every queue
+ *
+ *  - Exactly one SFD_EV_DONE for each sfd_queue_send(), sfd_queue_sendfd() and sfd_queue_open() that returned 0, whatever
+ *    happens: success, an error, a cancel, the death of a worker (SFD_STAT_WORKER_DIED), the death of the whole daemon (the
+ *    same). An open and its send-open share one user_data and one SFD_EV_DONE.
+ *  - Only sfd_queue_wait() blocks. After sfd_queue_new() no call allocates memory. A queue is for one thread at a time;
+ *    several queues, also on one `srv`, may be used by several threads at once.
+ *  - A queue belongs to the process that made it, and to its user id of that moment: after a setuid(2) make a new one. In a
+ *    forked child every call but sfd_queue_free() fails with EPERM.
+ *  - `user_data` is the caller's, and comes back in events; it need not be unique.
+ *  - The descriptors given must stay open until the submit that hands them over has returned. If one was closed
+ *    meanwhile, that request alone ends with EBADF. The library and the daemon never close or change the caller's.
+ *  - A queue survives the daemon's workers, not the daemon: when that has ended all requests end with
+ *    SFD_STAT_WORKER_DIED, and calls fail with ECONNREFUSED from then on: connect anew, and make a new queue.
+ */
+struct sfd_queue;
+
+/* How a request is to be served. Zero it; the default of each member is zero. */
+struct sfd_opts {
+	unsigned flags;              /* SFD_WANT_INFO | SFD_WANT_PROGRESS, and below */
+	unsigned readahead;          /* from here on: reserved for what this version does not serve (EOPNOTSUPP) */
+	const struct iovec *headers; /* sys/uio.h */
+	int hdr_cnt;
+	const struct iovec *trailers;
+	int trl_cnt;
+	unsigned timeout_ms;
+	uint64_t max_rate;
+	const struct sfd_file_info *same_as;
+	unsigned hdr_size_at, hdr_mtime_at;
+	uint64_t reserved[8]; /* nonzero: EINVAL */
+};
+
+/* sfd_opts.flags. Others that are set: EOPNOTSUPP if this version knows but does not serve them, else EINVAL. */
+enum {
+	SFD_NODISKIO = 1 << 1,
+	SFD_NOCACHE = 1 << 2,
+	SFD_SYNC = 1 << 3,
+	SFD_USER_READAHEAD = 1 << 4,
+	SFD_WANT_INFO = 1 << 5,    /* an SFD_EV_INFO event for a send too */
+	SFD_WANT_PROGRESS = 1 << 6 /* SFD_EV_PROGRESS events, at most ten a second, and some may be left out */
+};
+
+/* Kinds of event. */
+enum {
+	SFD_EV_INFO = 0,     /* the file is open: `info` says what it is; before SFD_EV_DONE, and never left out */
+	SFD_EV_PROGRESS = 1, /* so far */
+	SFD_EV_DONE = 2      /* the end: `stat` says how */
+};
+
+struct sfd_event {
+	uint64_t user_data;
+	int type;                  /* SFD_EV_INFO, SFD_EV_PROGRESS or SFD_EV_DONE */
+	int stat;                  /* SFD_STAT_OK, or, with SFD_EV_DONE, why the request ended otherwise */
+	uint64_t bytes;            /* of the file, delivered so far */
+	uint64_t written;          /* all bytes put on the destination, headers and trailers included */
+	struct sfd_file_info info; /* with SFD_EV_INFO; else zero */
+	uint64_t reserved[4];
+};
+
+#define SFD_QUEUE_DEPTH_MAX 8192
+
+/*
+ * Makes a queue on the connection `srv`, which stays the caller's, and open until sfd_queue_free(). `depth` is how many
+ * requests may be outstanding, submitted or not: 1 to SFD_QUEUE_DEPTH_MAX. Does not block: the daemon's consent is
+ * awaited by sfd_queue_submit(). If the user has 64 queues already, that is what the requests end with: EDQUOT.
+ *
+ * Returns the queue, or NULL and errno: EINVAL (depth), EMFILE or ENFILE (a queue takes up to four descriptors), ENOMEM,
+ * ECONNREFUSED or ENOTCONN (the daemon is gone), EBADF, ENOTSOCK.
+ */
+struct sfd_queue *sfd_queue_new(int srv, unsigned depth);
+
+/*
+ * Frees it. What is outstanding is abandoned without an event, and the daemon lets go of it within a second; to know
+ * when it has stopped writing to a destination cancel first, and wait for SFD_EV_DONE. NULL is no error.
+ */
+void sfd_queue_free(struct sfd_queue *q);
+
+/*
+ * The descriptor to wait for, with poll(2), select(2), epoll(7) in either mode, or an event library: for reading, never
+ * to be read from or closed. It is readable while sfd_queue_reap() would return something, and while something that was
+ * refused for want of room can be sent: call sfd_queue_reap(), then sfd_queue_submit(). -1 and EPERM in a forked child.
+ */
+int sfd_queue_fd(const struct sfd_queue *q);
+
+/*
+ * Add a request: as sfd_send() and sfd_open() say, of `path` and the range. The path is copied. Nothing is sent before
+ * sfd_queue_submit(). `opts` may be NULL. An open's SFD_EV_INFO brings `info.txnid` for sfd_queue_send_open().
+ *
+ * 0, or -1 and errno, and then there will be no event: EAGAIN (`depth` requests are outstanding, or there is no room for
+ * more before a submit: submit, then reap), EINVAL, ENAMETOOLONG, ENOENT (empty path), EBADF (a negative descriptor),
+ * EOPNOTSUPP (an option that this version does not serve), ECONNREFUSED (the daemon has ended), EDQUOT (it refused the
+ * queue), EPERM.
+ */
+int sfd_queue_send(struct sfd_queue *q, const char *path, int dest_fd, off_t offset, size_t len,
+	const struct sfd_opts *opts, uint64_t user_data);
+int sfd_queue_open(struct sfd_queue *q, const char *path, off_t offset, size_t len, const struct sfd_opts *opts,
+	uint64_t user_data);
+
+/* The same for a file that the caller has open. This version does not serve it: -1 and EOPNOTSUPP. */
+int sfd_queue_sendfd(struct sfd_queue *q, int file_fd, int dest_fd, off_t offset, size_t len,
+	const struct sfd_opts *opts, uint64_t user_data);
+
+/*
+ * Adds the second message: sends a file that sfd_queue_open() of this queue opened. Its SFD_EV_DONE is the open's, and it
+ * needs no room of its own in `depth`. 0, or -1 and errno as above; ENOENT if no open of that id waits for it (it has
+ * ended, say: then its event is there to be reaped).
+ */
+int sfd_queue_send_open(struct sfd_queue *q, size_t txnid, int dest_fd, const struct sfd_opts *opts);
+
+/*
+ * Ends every outstanding request of that user_data early. It needs no submit, and never fails for want of room: what the
+ * socket does not take now is sent by sfd_queue_submit() or sfd_queue_reap(). What was not submitted yet will never be, and its
+ * descriptors may be closed. SFD_EV_DONE still comes: OK if it had finished, else ECANCELED. 0, or -1 and errno: ENOENT
+ * (nothing of that user_data is outstanding), EPERM.
+ */
+int sfd_queue_cancel(struct sfd_queue *q, uint64_t user_data);
+
+/*
+ * Sends what was added, in order, in as few datagrams as hold it (64 requests or 64 KiB each). Returns how many requests
+ * went: all, or, if the daemon's socket was full, the first of them; 0 if there was nothing to send. -1 and errno if none
+ * went; nothing is lost. EAGAIN: the socket is full, or the daemon has not consented to the queue yet; sfd_queue_fd() is
+ * readable when it is worth trying again. ETOOMANYREFS, ENOBUFS, ENOMEM: the same, for another want; it is readable in a
+ * few milliseconds. ECONNREFUSED: the daemon has ended; reap. EDQUOT or another errno with which the daemon refused the
+ * queue: reap. EPERM.
+ */
+int sfd_queue_submit(struct sfd_queue *q);
+
+/*
+ * Takes up to `max` events; returns how many, 0 if there are none now. Never blocks. -1 and errno only for EINVAL (max
+ * below 1, events NULL) and EPERM.
+ */
+int sfd_queue_reap(struct sfd_queue *q, struct sfd_event *events, int max);
+
+/*
+ * Submits, then waits until there is an event, and reaps. `timeout_ms`: milliseconds at most; 0: does not wait; negative: for
+ * ever. Returns how many, 0 if the time ran out, or -1 and errno: EINTR, EINVAL, EPERM, or what poll(2) says. With
+ * nothing outstanding it returns 0 at once.
+ */
+int sfd_queue_wait(struct sfd_queue *q, struct sfd_event *events, int max, int timeout_ms);
 
 #ifdef __cplusplus
 }

@@ -4,6 +4,7 @@
 #define SFD_OS_PROCESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 struct msghdr;
@@ -31,6 +32,17 @@ int os_harden(void);
 
 /* How many processors this process may run on; at least 1. */
 unsigned os_cpu_count(void);
+
+/* Has memory that is shared with other processes be there, and stay there as far as the process may ask for that. */
+void os_keep_in_memory(void *memory, size_t size);
+
+/* What is known of a child that has been sent SIGKILL and is not gone, because it waits in the kernel. */
+enum os_fate {
+	OS_RUNS,    /* it has not been killed */
+	OS_KILLED,  /* no code of its own runs any more, but the call that it was in may go on */
+	OS_LEAVING, /* that call is over */
+};
+enum os_fate os_fate(pid_t pid);
 
 /* Shows `title` as the process's name (15 bytes count). */
 void os_set_title(const char *title);

@@ -219,7 +219,7 @@ TEST_F(Mailbox, OutboxKeepsWhatAFullBoxHasNoRoomForInOrder)
 	for (uint64_t i = 1; i <= kept; i++) {
 		const mail m = letter(filled + i);
 
-		ASSERT_EQ(0, outbox_send(&outbox_, 0, &m, -1));
+		ASSERT_EQ(1, outbox_send(&outbox_, 0, &m, -1));
 	}
 	EXPECT_EQ(kept, outbox_.total);
 	EXPECT_FALSE(outbox_pump(&outbox_)) << "still full";
@@ -250,11 +250,11 @@ TEST_F(Mailbox, OutboxLetsNoneOvertake)
 	const uint64_t filled = fill(0, 1);
 	const mail a = letter(1001), b = letter(1002);
 
-	ASSERT_EQ(0, outbox_send(&outbox_, 0, &a, -1));
+	ASSERT_EQ(1, outbox_send(&outbox_, 0, &a, -1));
 	for (uint64_t i = 0; i < filled; i++)
 		ASSERT_EQ(i + 1, take(0));
 	/* There is room now, and one waits. */
-	ASSERT_EQ(0, outbox_send(&outbox_, 0, &b, -1));
+	ASSERT_EQ(1, outbox_send(&outbox_, 0, &b, -1));
 	EXPECT_EQ(0u, take(0)) << "went before the one that waits";
 	EXPECT_TRUE(outbox_pump(&outbox_));
 	EXPECT_EQ(1001u, take(0));
@@ -268,7 +268,7 @@ TEST_F(Mailbox, OutboxClosesAKeptDescriptorWhenItIsMailedNotBefore)
 	const mail m = letter(1001);
 	Pipe p;
 
-	ASSERT_EQ(0, outbox_send(&outbox_, 0, &m, p.ends[1]));
+	ASSERT_EQ(1, outbox_send(&outbox_, 0, &m, p.ends[1]));
 	EXPECT_TRUE(is_open(p.ends[1])) << "must be kept until there is room";
 	for (uint64_t i = 0; i < filled; i++)
 		ASSERT_NE(0u, take(0));
@@ -299,7 +299,7 @@ TEST_F(Mailbox, OutboxOfOneSlotHoldsUpNoOther)
 	const uint64_t filled = fill(0, 1);
 	const mail a = letter(filled + 1), b = letter(7);
 
-	ASSERT_EQ(0, outbox_send(&outbox_, 0, &a, -1));
+	ASSERT_EQ(1, outbox_send(&outbox_, 0, &a, -1));
 	ASSERT_EQ(0, outbox_send(&outbox_, 1, &b, -1));
 	EXPECT_EQ(7u, take(1)) << "held up by another's full box";
 	while (take(0) != 0 || !outbox_pump(&outbox_))
@@ -313,15 +313,40 @@ TEST_F(Mailbox, OutboxDropsWhatComesWhileTooManyWait)
 	Pipe p;
 
 	for (int i = 0; i < LETTERS_MAX; i++)
-		ASSERT_EQ(0, outbox_send(&outbox_, 0, &m, -1));
+		ASSERT_EQ(1, outbox_send(&outbox_, 0, &m, -1));
 	EXPECT_EQ(-1, outbox_send(&outbox_, 0, &m, p.ends[1]));
 	EXPECT_FALSE(is_open(p.ends[1])) << "dropped with its descriptor";
 	EXPECT_FALSE(p.writers_left());
-	EXPECT_EQ(0, outbox_send(&outbox_, 0, &closed, -1)) << "somebody waits for it";
+	EXPECT_EQ(1, outbox_send(&outbox_, 0, &closed, -1)) << "somebody waits for it";
 	EXPECT_EQ(unsigned{LETTERS_MAX} + 1, outbox_.total);
 	while (take(0) != 0 || !outbox_pump(&outbox_))
 		outbox_pump(&outbox_);
 	EXPECT_EQ(0u, outbox_.total);
+}
+
+// Whoever noted a letter that had to wait is told when it has gone, and not of one that went at once.
+TEST_F(Mailbox, OutboxTellsOfWhatItKept)
+{
+	std::vector<uint64_t> gone;
+	const mail first = letter(1000);
+	uint64_t got;
+
+	outbox_.arg = &gone;
+	outbox_.gone = [](void *arg, const mail *m) { static_cast<std::vector<uint64_t> *>(arg)->push_back(m->seq); };
+	EXPECT_EQ(0, outbox_send(&outbox_, 1, &first, -1));
+	fill(0, 1);
+	for (uint64_t seq : {1001, 1002}) {
+		const mail m = letter(seq);
+
+		EXPECT_EQ(1, outbox_send(&outbox_, 0, &m, -1));
+	}
+	EXPECT_TRUE(gone.empty());
+	do {
+		got = take(0);
+		outbox_pump(&outbox_);
+	} while (got != 0);
+	EXPECT_EQ((std::vector<uint64_t>{1001, 1002}), gone);
+	EXPECT_EQ(1000u, take(1));
 }
 
 TEST_F(Mailbox, OutboxEmptyHasNothingToPump)

@@ -46,14 +46,21 @@ wire_request good(wire_op op)
 	return r;
 }
 
+int check(const wire_request &r, unsigned count, wire_channel channel = WIRE_CHANNEL_FD)
+{
+	const wire_header h = {WIRE_VERSION, count, channel, 1};
+
+	return request_check(&r, &h);
+}
+
 TEST(RequestCheck, EveryOperationAsItShouldBe)
 {
 	for (wire_op op : all_ops) {
 		wire_request r = good(op);
 
-		EXPECT_EQ(0, request_check(&r, 1)) << op;
+		EXPECT_EQ(0, check(r, 1)) << op;
 		r.tag = UINT64_MAX;
-		EXPECT_EQ(0, request_check(&r, 1)) << op;
+		EXPECT_EQ(0, check(r, 1)) << op;
 	}
 }
 
@@ -63,7 +70,7 @@ TEST(RequestCheck, OnlyAReadMustBeAlone)
 		const wire_request r = good(op);
 
 		for (unsigned count : {2, 16, 64})
-			EXPECT_EQ(op == WIRE_OP_READ ? EINVAL : 0, request_check(&r, count)) << op << " of " << count;
+			EXPECT_EQ(op == WIRE_OP_READ ? EINVAL : 0, check(r, count)) << op << " of " << count;
 	}
 }
 
@@ -73,9 +80,9 @@ TEST(RequestCheck, AnIdWhereItBelongs)
 		wire_request r = good(op);
 
 		r.txnid = has_id(op) ? 0 : 1;
-		EXPECT_EQ(EINVAL, request_check(&r, 1)) << op;
+		EXPECT_EQ(EINVAL, check(r, 1)) << op;
 		r.txnid = UINT64_MAX;
-		EXPECT_EQ(has_id(op) ? 0 : EINVAL, request_check(&r, 1)) << op;
+		EXPECT_EQ(has_id(op) ? 0 : EINVAL, check(r, 1)) << op;
 	}
 }
 
@@ -88,13 +95,13 @@ TEST(RequestCheck, APathAndARangeWhereTheyBelong)
 		const int misplaced = has_path(op) ? 0 : EINVAL;
 
 		set_path(r, path);
-		EXPECT_EQ(misplaced, request_check(&r, 1)) << op;
+		EXPECT_EQ(misplaced, check(r, 1)) << op;
 		r = good(op);
 		r.offset = 1;
-		EXPECT_EQ(misplaced, request_check(&r, 1)) << op;
+		EXPECT_EQ(misplaced, check(r, 1)) << op;
 		r = good(op);
 		r.length = 1;
-		EXPECT_EQ(misplaced, request_check(&r, 1)) << op;
+		EXPECT_EQ(misplaced, check(r, 1)) << op;
 	}
 }
 
@@ -127,7 +134,7 @@ TEST(RequestCheck, Paths)
 			wire_request r = good(op);
 
 			set_path(r, c.path);
-			EXPECT_EQ(c.err, request_check(&r, 1)) << op << ": " << c.what;
+			EXPECT_EQ(c.err, check(r, 1)) << op << ": " << c.what;
 		}
 	}
 }
@@ -140,11 +147,11 @@ TEST(RequestCheck, PathsEndWhereTheirLengthSays)
 
 	r.path = text;
 	r.path_len = 3;
-	EXPECT_EQ(0, request_check(&r, 1));
+	EXPECT_EQ(0, check(r, 1));
 	r.path_len = 4;
-	EXPECT_EQ(EINVAL, request_check(&r, 1));
+	EXPECT_EQ(EINVAL, check(r, 1));
 	r.path_len = 0;
-	EXPECT_EQ(ENOENT, request_check(&r, 1));
+	EXPECT_EQ(ENOENT, check(r, 1));
 }
 
 TEST(RequestCheck, Ranges)
@@ -181,8 +188,56 @@ TEST(RequestCheck, Ranges)
 
 			r.offset = c.offset;
 			r.length = c.length;
-			EXPECT_EQ(c.err, request_check(&r, 1)) << op << ": " << c.offset << " + " << c.length;
+			EXPECT_EQ(c.err, check(r, 1)) << op << ": " << c.offset << " + " << c.length;
 		}
+	}
+}
+
+// ---- What is different for a queue
+
+TEST(RequestCheck, AQueuesCancelNamesATag)
+{
+	wire_request r = good(WIRE_OP_CANCEL);
+
+	EXPECT_EQ(EINVAL, check(r, 1, WIRE_CHANNEL_QUEUE)) << "it has an id";
+	r.txnid = 0;
+	EXPECT_EQ(0, check(r, 1, WIRE_CHANNEL_QUEUE));
+	EXPECT_EQ(0, check(r, 64, WIRE_CHANNEL_QUEUE));
+	EXPECT_EQ(EINVAL, check(r, 1, WIRE_CHANNEL_NONE));
+	r = good(WIRE_OP_SEND_OPEN);
+	EXPECT_EQ(0, check(r, 1, WIRE_CHANNEL_QUEUE));
+	r.txnid = 0;
+	EXPECT_EQ(EINVAL, check(r, 1, WIRE_CHANNEL_QUEUE));
+}
+
+TEST(RequestCheck, ARegistrationHasADepthAndIsAlone)
+{
+	wire_request r = good(WIRE_OP_REGISTER);
+
+	EXPECT_EQ(0, check(r, 1, WIRE_CHANNEL_QUEUE));
+	r.length = 8192;
+	EXPECT_EQ(0, check(r, 1, WIRE_CHANNEL_QUEUE));
+	EXPECT_EQ(EINVAL, check(r, 2, WIRE_CHANNEL_QUEUE));
+	r.offset = 1;
+	EXPECT_EQ(EINVAL, check(r, 1, WIRE_CHANNEL_QUEUE));
+	r = good(WIRE_OP_REGISTER);
+	r.txnid = 1;
+	EXPECT_EQ(EINVAL, check(r, 1, WIRE_CHANNEL_QUEUE));
+	r = good(WIRE_OP_REGISTER);
+	set_path(r, "x");
+	EXPECT_EQ(EINVAL, check(r, 1, WIRE_CHANNEL_QUEUE));
+}
+
+TEST(RequestCheck, AQueueMayAskForEvents)
+{
+	for (wire_op op : {WIRE_OP_SEND, WIRE_OP_OPEN, WIRE_OP_SEND_OPEN}) {
+		wire_request r = good(op);
+
+		r.flags = WIRE_FLAG_WANT_INFO | WIRE_FLAG_WANT_PROGRESS;
+		EXPECT_EQ(0, check(r, 1, WIRE_CHANNEL_QUEUE)) << op;
+		EXPECT_EQ(EOPNOTSUPP, check(r, 1, WIRE_CHANNEL_FD)) << op;
+		r.flags |= WIRE_FLAG_SYNC;
+		EXPECT_EQ(EOPNOTSUPP, check(r, 1, WIRE_CHANNEL_QUEUE)) << op;
 	}
 }
 
@@ -214,7 +269,7 @@ TEST(RequestCheck, NoOptionIsIgnored)
 			wire_request r = good(op);
 
 			o.set(r);
-			EXPECT_EQ(EOPNOTSUPP, request_check(&r, 1)) << op << " with " << o.what;
+			EXPECT_EQ(EOPNOTSUPP, check(r, 1)) << op << " with " << o.what;
 		}
 	}
 }

@@ -310,6 +310,7 @@ TEST(WireSizes, AreThoseOfTheProtocol)
 	EXPECT_EQ(4, WIRE_OP_SEND_OPEN);
 	EXPECT_EQ(5, WIRE_OP_CANCEL);
 	EXPECT_EQ(6, WIRE_OP_PING);
+	EXPECT_EQ(7, WIRE_OP_REGISTER);
 	EXPECT_EQ(0, WIRE_CHANNEL_NONE);
 	EXPECT_EQ(1, WIRE_CHANNEL_FD);
 	EXPECT_EQ(2, WIRE_CHANNEL_QUEUE);
@@ -370,10 +371,11 @@ TEST(WireRoundTrip, EveryOperation)
 		SCOPED_TRACE("operation " + std::to_string(op));
 		const Requests bare = {request(static_cast<wire_op>(op))};
 		const Requests named = {request(static_cast<wire_op>(op), "some/path", 7)};
+		const wire_channel channel = op == WIRE_OP_REGISTER ? WIRE_CHANNEL_QUEUE : WIRE_CHANNEL_FD;
 
-		expect_decodes(encode(bare, WIRE_CHANNEL_FD), WIRE_VERSION, WIRE_CHANNEL_FD, bare);
-		expect_decodes(encode(named, WIRE_CHANNEL_FD), WIRE_VERSION, WIRE_CHANNEL_FD, named);
-		expect_decodes(encode_v1(named, WIRE_CHANNEL_FD), 1, WIRE_CHANNEL_FD, named);
+		expect_decodes(encode(bare, channel), WIRE_VERSION, channel, bare);
+		expect_decodes(encode(named, channel), WIRE_VERSION, channel, named);
+		expect_decodes(encode_v1(named, channel), 1, channel, named);
 	}
 }
 
@@ -688,6 +690,9 @@ TEST(WireCheck, ExactlyTheDescriptorsThatTheRequestsNeed)
 		{"cancel", {second(WIRE_OP_CANCEL, 1)}, WIRE_CHANNEL_NONE, 0, 0},
 		{"cancel, with a channel", {second(WIRE_OP_CANCEL, 1)}, WIRE_CHANNEL_FD, 0, 1},
 		{"send, to a queue", {request(WIRE_OP_SEND, "f")}, WIRE_CHANNEL_QUEUE, 9, 1},
+		{"a queue's registration", {request(WIRE_OP_REGISTER)}, WIRE_CHANNEL_QUEUE, 9, 1},
+		{"send-open and cancel, of a queue", {second(WIRE_OP_SEND_OPEN, 1), second(WIRE_OP_CANCEL, 0)},
+			WIRE_CHANNEL_QUEUE, 9, 1},
 		{"three of each",
 			{request(WIRE_OP_SEND, "f"), request(WIRE_OP_SEND, "f"), request(WIRE_OP_SEND, "f"),
 				request(WIRE_OP_OPEN, "f"), request(WIRE_OP_OPEN, "f"), request(WIRE_OP_OPEN, "f"),
@@ -701,6 +706,32 @@ TEST(WireCheck, ExactlyTheDescriptorsThatTheRequestsNeed)
 
 		for (unsigned fds = 0; fds <= 254; fds++)
 			EXPECT_EQ(fds == c.fds ? 0 : EPROTO, judge(b, fds)) << c.what << ": " << fds;
+	}
+}
+
+// What may report where, in so many words.
+bool suits(wire_channel channel, wire_op op)
+{
+	const bool second = op == WIRE_OP_SEND_OPEN || op == WIRE_OP_CANCEL;
+
+	if (channel == WIRE_CHANNEL_NONE)
+		return second;
+	if (channel == WIRE_CHANNEL_FD)
+		return op != WIRE_OP_REGISTER;
+	return op != WIRE_OP_READ && op != WIRE_OP_PING;
+}
+
+TEST(WireCheck, OnAQueueOnlyWhatCanReportThere)
+{
+	for (int op = WIRE_OP_SEND; op < WIRE_OP_END; op++) {
+		const auto o = static_cast<wire_op>(op);
+
+		EXPECT_EQ(suits(WIRE_CHANNEL_QUEUE, o) ? 0 : EPROTO,
+			judge(encode({request(o)}, WIRE_CHANNEL_QUEUE, 9), wire_op_fds(o)))
+			<< op;
+		EXPECT_EQ(suits(WIRE_CHANNEL_FD, o) ? 0 : EPROTO,
+			judge(encode({request(o)}, WIRE_CHANNEL_FD), 1 + wire_op_fds(o)))
+			<< op;
 	}
 }
 
@@ -803,7 +834,7 @@ unsigned touch(const void *p, size_t n)
 
 // Walks a datagram as the daemon would. True if every request could be read and nothing is left
 // over; `fds` is what they need.
-bool walk(const Exact &e, const wire_header &h, unsigned *fds, bool *may_lack_channel)
+bool walk(const Exact &e, const wire_header &h, unsigned *fds)
 {
 	const char *begin = reinterpret_cast<const char *>(e.data());
 	const char *end = reinterpret_cast<const char *>(e.end());
@@ -812,7 +843,8 @@ bool walk(const Exact &e, const wire_header &h, unsigned *fds, bool *may_lack_ch
 	wire_request r;
 
 	*fds = h.channel == WIRE_CHANNEL_FD ? 1 : 0;
-	*may_lack_channel = true;
+	bool suited = true;
+
 	wire_cursor_init(&c, e.data(), e.size(), &h);
 	for (unsigned i = 0; i < h.count; i++) {
 		if (wire_next(&c, &r) != 0)
@@ -828,9 +860,9 @@ bool walk(const Exact &e, const wire_header &h, unsigned *fds, bool *may_lack_ch
 		sink = touch(r.path, r.path_len) + touch(headers, r.headers_len) + touch(trailers, r.trailers_len);
 		(void)sink;
 		*fds += r.fds;
-		*may_lack_channel &= r.op == WIRE_OP_SEND_OPEN || r.op == WIRE_OP_CANCEL;
+		suited = suited && suits(h.channel, r.op);
 	}
-	return c.left == 0;
+	return c.left == 0 && suited;
 }
 
 TEST(WireMutation, NothingIsReadThatIsNotThere)
@@ -873,8 +905,7 @@ TEST(WireMutation, NothingIsReadThatIsNotThere)
 			continue;
 		}
 		unsigned fds;
-		bool may_lack_channel;
-		bool good = walk(e, h, &fds, &may_lack_channel) && (h.channel != WIRE_CHANNEL_NONE || may_lack_channel);
+		const bool good = walk(e, h, &fds);
 
 		for (unsigned n = 0; n < 6; n++)
 			ASSERT_EQ(good && n == fds ? 0 : EPROTO, wire_check(e.data(), e.size(), &h, n))
@@ -1153,6 +1184,52 @@ TEST(WireDefaultDir, EndsWhereTheBufferDoes)
 	EXPECT_EQ(ENAMETOOLONG, wire_default_dir(short_by_one.data(), short_by_one.size(), 1, xdg.c_str()));
 	EXPECT_EQ(ENAMETOOLONG, wire_default_dir(tiny.data(), tiny.size(), 0, nullptr));
 	EXPECT_EQ(0, wire_default_dir(enough.data(), enough.size(), 0, nullptr));
+}
+
+// ---- Notes
+
+TEST(WireNotes, ComeBackAsTheyWere)
+{
+	const wire_note sent = {WIRE_NOTE_DONE, ENOENT, 0x0102030405060708, 1, 2};
+	unsigned char buf[WIRE_NOTE_SIZE + WIRE_FRAME_SIZE] = {};
+	sfd_file_info info{}, got_info{};
+	wire_note got{};
+
+	info.cmd = SFD_FILE_INFO;
+	info.size = 77;
+	info.tag = 5;
+	wire_put_note(buf, &sent);
+	EXPECT_EQ(size_t{WIRE_NOTE_SIZE}, wire_get_note(buf, sizeof buf, &got, &got_info));
+	EXPECT_EQ(0, memcmp(&sent, &got, sizeof got));
+	EXPECT_EQ(0u, got_info.size) << "no information came";
+
+	const wire_note with_info = {WIRE_NOTE_INFO, 0, 5, 0, 0};
+	wire_put_note(buf, &with_info);
+	wire_put_info(buf + WIRE_NOTE_SIZE, &info);
+	EXPECT_EQ(sizeof buf, wire_get_note(buf, sizeof buf, &got, &got_info));
+	EXPECT_EQ(0, memcmp(&info, &got_info, sizeof info));
+}
+
+TEST(WireNotes, OnlyWholeOnesOfKnownKinds)
+{
+	unsigned char buf[WIRE_NOTE_SIZE + WIRE_FRAME_SIZE] = {};
+	sfd_file_info info{};
+	wire_note got{};
+
+	for (uint32_t kind : {0u, unsigned{WIRE_NOTE_END}, UINT32_MAX}) {
+		const wire_note note = {kind, 0, 1, 2, 3};
+
+		wire_put_note(buf, &note);
+		EXPECT_EQ(0u, wire_get_note(buf, sizeof buf, &got, &info)) << kind;
+	}
+	for (uint32_t kind = WIRE_NOTE_REGISTERED; kind < WIRE_NOTE_END; kind++) {
+		const wire_note note = {kind, 0, 1, 2, 3};
+		const size_t size = kind == WIRE_NOTE_INFO ? sizeof buf : size_t{WIRE_NOTE_SIZE};
+
+		wire_put_note(buf, &note);
+		for (size_t len = 0; len <= sizeof buf; len++)
+			EXPECT_EQ(len < size ? 0 : size, wire_get_note(buf, len, &got, &info)) << kind << " in " << len;
+	}
 }
 
 } // namespace

@@ -2,11 +2,15 @@
 #include "server/os/process.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -122,4 +126,54 @@ bool os_get_credentials(struct msghdr *msg, struct os_credentials *out)
 		return true;
 	}
 	return false;
+}
+
+void os_keep_in_memory(void *memory, size_t size)
+{
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	volatile unsigned char *at = memory;
+
+	/* Each page is touched: MADV_POPULATE_WRITE exists since 5.14 only. */
+	for (size_t i = 0; i < size; i += page)
+		at[i] = at[i];
+	mlock(memory, size); /* more than RLIMIT_MEMLOCK allows stays where it is while memory is not short */
+}
+
+/* The text of /proc/PID/NAME, or an empty one. */
+static void read_proc(pid_t pid, const char *name, char *text, size_t size)
+{
+	char path[64];
+	ssize_t n = -1;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, size - 1);
+		close(fd);
+	}
+	text[n > 0 ? n : 0] = '\0';
+}
+
+static bool has_sigkill(const char *status, const char *mask)
+{
+	const char *at = strstr(status, mask);
+
+	return at && strtoull(at + strlen(mask), NULL, 16) & (UINT64_C(1) << (SIGKILL - 1));
+}
+
+/* proc_pid_status(5), proc_pid_stat(5): of the latter the flags, the seventh field after the name, which may hold anything. */
+enum os_fate os_fate(pid_t pid)
+{
+	const unsigned long exiting = 0x4; /* PF_EXITING */
+	char text[4096];
+	const char *at;
+	unsigned long flags = 0;
+
+	read_proc(pid, "stat", text, sizeof text);
+	at = strrchr(text, ')');
+	if (at && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 && flags & exiting)
+		return OS_LEAVING;
+	read_proc(pid, "status", text, sizeof text);
+	return has_sigkill(text, "SigPnd:") || has_sigkill(text, "ShdPnd:") ? OS_KILLED : OS_RUNS;
 }

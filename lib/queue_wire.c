@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A queue and the daemon: what is sent to its socket, and what is read from the channel. */
+#include "fdmsg.h"
+#include "queue.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { CHANNEL_BYTES = 1024 * 1024 }; /* or as many as net.core.wmem_max allows */
+
+/* What goes away by itself. POLLOUT tells of EAGAIN only; all others are tried again after a while. */
+static bool must_wait(int err)
+{
+	return err == EAGAIN || err == ETOOMANYREFS || err == ENOBUFS || err == ENOMEM || err == EMFILE ||
+	       err == ENFILE;
+}
+
+static void close_one(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* ---- Registering */
+
+static int make_channel(struct sfd_queue *q)
+{
+	int ends[2];
+
+	if (getrandom(&q->id, sizeof q->id, GRND_NONBLOCK) != sizeof q->id)
+		return errno;
+	q->id |= q->id == 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+		return errno;
+	q->channel = ends[0];
+	q->theirs = ends[1];
+	setsockopt(q->theirs, SOL_SOCKET, SO_SNDBUF, &(int){CHANNEL_BYTES}, sizeof(int));
+	return ready_watch(&q->ready, q->channel) < 0 ? errno : 0;
+}
+
+int queue_register(struct sfd_queue *q)
+{
+	struct wire_request r = {.op = WIRE_OP_REGISTER, .length = q->slots.depth};
+	struct wire_header h = {.version = WIRE_VERSION, .count = 1, .channel = WIRE_CHANNEL_QUEUE};
+	unsigned char buf[WIRE_HEADER_SIZE + WIRE_REQUEST_SIZE];
+	int err = q->channel < 0 ? make_channel(q) : 0;
+
+	if (err != 0) {
+		close_one(&q->channel);
+		close_one(&q->theirs);
+		return err;
+	}
+	h.queue_id = q->id;
+	wire_put_header(buf, &h, sizeof buf);
+	wire_put_request(buf + WIRE_HEADER_SIZE, &r);
+	if (fdmsg_send(q->srv, buf, sizeof buf, &q->theirs, 1) < 0)
+		return errno;
+	/* Only the daemon has that end now, so that we see it go. */
+	close_one(&q->theirs);
+	q->state = QUEUE_REGISTERED;
+	return 0;
+}
+
+/* The end of the channel, before the daemon's consent: a worker died with the only copy of the other end. */
+static void register_anew(struct sfd_queue *q)
+{
+	close_one(&q->channel);
+	q->state = QUEUE_NEW;
+	if (++q->tries >= REGISTER_TRIES_MAX)
+		queue_end(q, SFD_STAT_WORKER_DIED, ECONNREFUSED);
+	else
+		queue_push(q);
+}
+
+/* ---- Sending */
+
+/* Ends those whose descriptor has been closed meanwhile. False if there is none. */
+static bool drop_closed(struct sfd_queue *q, const struct stage_batch *b)
+{
+	bool found = false;
+
+	for (uint32_t i = q->stage.first; i < b->end; i++) {
+		const struct staged *e = &q->stage.line[i];
+
+		if (e->dropped || e->fd < 0 || fcntl(e->fd, F_GETFD) >= 0)
+			continue;
+		found = true;
+		stage_drop(&q->stage, i);
+		if (q->slots.all[e->slot].state == SLOT_STAGED) {
+			slots_end(&q->slots, e->slot, EBADF);
+		} else {
+			/* A send-open: the daemon has the file open, and is told to let go; see cancel_stat() in queue.c. */
+			q->slots.all[e->slot].second_staged = false;
+			q->slots.all[e->slot].stat = EBADF;
+			queue_cancel_later(q, e->slot);
+		}
+	}
+	return found;
+}
+
+int queue_send_staged(struct sfd_queue *q, int *err)
+{
+	struct stage_batch b;
+	unsigned most = WIRE_COUNT_MAX;
+	int sent = 0;
+
+	*err = 0;
+	while (q->stage.live > 0) {
+		stage_collect(&q->stage, q->id, most, &b);
+		if (fdmsg_send_pieces(q->srv, b.iov, b.pieces, b.fds, b.nfds) == 0) {
+			stage_sent(&q->stage, &b);
+			sent += (int)b.count;
+		} else if (errno == EMSGSIZE && b.count > 1) {
+			most = b.count / 2; /* somebody has made the socket's buffer small */
+		} else if (errno != EINTR && !(errno == EBADF && drop_closed(q, &b))) {
+			*err = errno;
+			break;
+		}
+	}
+	return sent;
+}
+
+/* ---- Cancels */
+
+void queue_cancel_later(struct sfd_queue *q, uint32_t i)
+{
+	struct slot *slot = &q->slots.all[i];
+
+	if (slot->cancel_waits)
+		return;
+	slot->cancel_waits = true;
+	slot->prev_cancel = SLOT_NONE;
+	slot->next_cancel = q->first_cancel;
+	if (slot->next_cancel != SLOT_NONE)
+		q->slots.all[slot->next_cancel].prev_cancel = i;
+	q->first_cancel = i;
+}
+
+void queue_cancel_no_more(struct sfd_queue *q, uint32_t i)
+{
+	struct slot *slot = &q->slots.all[i];
+
+	if (!slot->cancel_waits)
+		return;
+	slot->cancel_waits = false;
+	if (slot->prev_cancel == SLOT_NONE)
+		q->first_cancel = slot->next_cancel;
+	else
+		q->slots.all[slot->prev_cancel].next_cancel = slot->next_cancel;
+	if (slot->next_cancel != SLOT_NONE)
+		q->slots.all[slot->next_cancel].prev_cancel = slot->prev_cancel;
+}
+
+/* One datagram of them. 0, or an errno. */
+static int send_cancels(struct sfd_queue *q)
+{
+	_Alignas(8) unsigned char buf[WIRE_HEADER_SIZE + WIRE_COUNT_MAX * WIRE_REQUEST_SIZE];
+	struct wire_header h = {.version = WIRE_VERSION, .channel = WIRE_CHANNEL_QUEUE, .queue_id = q->id};
+	size_t total = WIRE_HEADER_SIZE;
+	uint32_t i = q->first_cancel;
+
+	for (; i != SLOT_NONE && h.count < WIRE_COUNT_MAX; i = q->slots.all[i].next_cancel) {
+		struct wire_request r = {.op = WIRE_OP_CANCEL, .tag = slots_tag(&q->slots, i)};
+
+		wire_put_request(buf + total, &r);
+		total += WIRE_REQUEST_SIZE;
+		h.count++;
+	}
+	wire_put_header(buf, &h, total);
+	if (fdmsg_send(q->srv, buf, total, NULL, 0) < 0)
+		return errno;
+	while (q->first_cancel != i)
+		queue_cancel_no_more(q, q->first_cancel);
+	return 0;
+}
+
+void queue_push(struct sfd_queue *q)
+{
+	int err = 0;
+
+	if (q->state == QUEUE_NEW)
+		err = queue_register(q);
+	while (err == 0 && q->state == QUEUE_OPEN && q->first_cancel != SLOT_NONE) {
+		err = send_cancels(q);
+		if (err == EINTR)
+			err = 0;
+	}
+	if (must_wait(err) && err != EAGAIN)
+		ready_wait(&q->ready);
+	else if (err != 0 && err != EAGAIN && q->state == QUEUE_NEW)
+		queue_end(q, SFD_STAT_WORKER_DIED, ECONNREFUSED); /* the daemon has gone before it knew of us */
+}
+
+/* ---- Reading */
+
+static void end_of_channel(struct sfd_queue *q)
+{
+	if (q->state == QUEUE_REGISTERED) {
+		register_anew(q);
+		return;
+	}
+	queue_end(q, SFD_STAT_WORKER_DIED, ECONNREFUSED);
+}
+
+/* Reads what records there are, up to a number, with one call. */
+static void read_records(struct sfd_queue *q)
+{
+	struct mmsghdr messages[RECORDS_PER_READ];
+	struct iovec iov[RECORDS_PER_READ];
+	int n;
+
+	q->count = q->current = q->at = 0;
+	q->more = false;
+	if (q->channel < 0)
+		return;
+	memset(messages, 0, sizeof messages);
+	for (unsigned i = 0; i < RECORDS_PER_READ; i++) {
+		iov[i] = (struct iovec){
+			.iov_base = q->records + (size_t)i * WIRE_RECORD_MAX, .iov_len = WIRE_RECORD_MAX};
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = &iov[i], .msg_iovlen = 1};
+	}
+	do
+		n = recvmmsg(q->channel, messages, RECORDS_PER_READ, MSG_DONTWAIT, NULL);
+	while (n < 0 &&
+		(errno == EINTR || errno == ECONNRESET)); /* reset: said once; what came before is there still */
+	for (int i = 0; i < n && messages[i].msg_len > 0; i++)
+		q->lengths[q->count++] = messages[i].msg_len;
+	if (n > (int)q->count && q->count == 0)
+		end_of_channel(q);
+	else
+		q->more = n > (int)q->count || n == RECORDS_PER_READ;
+}
+
+static bool next_read(struct sfd_queue *q, struct wire_note *note, struct sfd_file_info *info)
+{
+	while (q->current < q->count) {
+		const unsigned char *record = q->records + (size_t)q->current * WIRE_RECORD_MAX;
+		size_t n = wire_get_note(record + q->at, q->lengths[q->current] - q->at, note, info);
+
+		q->at += (unsigned)n;
+		if (n == 0 || q->at >= q->lengths[q->current]) {
+			q->current++;
+			q->at = 0;
+		}
+		if (n > 0)
+			return true;
+	}
+	return false;
+}
+
+bool queue_next_note(struct sfd_queue *q, struct wire_note *note, struct sfd_file_info *info)
+{
+	if (next_read(q, note, info))
+		return true;
+	read_records(q);
+	return next_read(q, note, info);
+}
+
+bool queue_is_drained(const struct sfd_queue *q)
+{
+	return q->current == q->count && !q->more;
+}
+
+/* ---- Turns of fate */
+
+void queue_open(struct sfd_queue *q)
+{
+	if (q->state == QUEUE_REGISTERED)
+		q->state = QUEUE_OPEN;
+}
+
+void queue_end(struct sfd_queue *q, int stat, int err)
+{
+	/* First of all, so that no other daemon can take what is reported as ended. */
+	close_one(&q->channel);
+	close_one(&q->theirs);
+	q->state = QUEUE_ENDED;
+	q->ended_by = err;
+	q->count = q->current = q->at = 0;
+	q->more = q->refused = false;
+	stage_drop_all(&q->stage);
+	while (q->first_cancel != SLOT_NONE)
+		queue_cancel_no_more(q, q->first_cancel);
+	for (uint32_t i = 0; i < q->slots.depth; i++) {
+		if (q->slots.all[i].state == SLOT_STAGED || q->slots.all[i].state == SLOT_SENT)
+			slots_end(&q->slots, i, stat);
+	}
+}
+
+void queue_show(struct sfd_queue *q)
+{
+	const bool blocked =
+		q->state == QUEUE_NEW || (q->state == QUEUE_OPEN && (q->refused || q->first_cancel != SLOT_NONE));
+
+	if (!blocked)
+		ready_stop_waiting(&q->ready);
+	ready_want_room(&q->ready, blocked && !q->ready.waits);
+}

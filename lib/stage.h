@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Requests that have been encoded and not been sent: a line of them, of which the next datagram takes as many as it can
+ * hold. What is dropped from the line leaves a gap that no datagram contains. Memory only; no system call.
+ */
+#ifndef SFD_LIB_STAGE_H
+#define SFD_LIB_STAGE_H
+
+#include "slots.h"
+#include "wire.h"
+
+#include <sys/uio.h>
+
+struct staged {
+	uint32_t at, size; /* where in `bytes` */
+	uint32_t slot;
+	int fd; /* not owned; -1: none */
+	bool dropped;
+};
+
+struct stage {
+	unsigned char *bytes;
+	struct staged *line;
+	struct slots *slots; /* slot.staged is kept true */
+	uint32_t bytes_room, line_room;
+	uint32_t first, last; /* of the line: [first, last) */
+	uint32_t live;        /* those in it that have not been dropped */
+};
+
+/* How many bytes stage_init() needs for a queue of that depth. */
+size_t stage_bytes(uint32_t depth);
+void stage_init(struct stage *s, uint32_t depth, struct slots *slots, void *memory);
+
+/* Appends a request of that slot. 0, or EAGAIN: there is no room. */
+int stage_add(struct stage *s, const struct wire_request *r, uint32_t slot, int fd);
+
+void stage_drop(struct stage *s, uint32_t i);
+void stage_drop_all(struct stage *s);
+
+/* What one datagram takes: after its header, in `iov`; the descriptors that go with it, in order. */
+struct stage_batch {
+	unsigned char header[WIRE_HEADER_SIZE];
+	struct iovec iov[1 + WIRE_COUNT_MAX];
+	int fds[WIRE_COUNT_MAX];
+	unsigned pieces, nfds, count;
+	uint32_t end; /* where the line goes on */
+};
+
+/* Up to `most` requests for the queue `id`; at least one must be live. */
+void stage_collect(const struct stage *s, uint64_t id, unsigned most, struct stage_batch *b);
+
+/* That batch was sent. */
+void stage_sent(struct stage *s, const struct stage_batch *b);
+
+#endif

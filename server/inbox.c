@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/inbox.h"
+
+#include "server/closer.h"
+#include "server/dest.h"
+#include "server/fault.h"
+#include "server/fdpass.h"
+#include "server/register.h"
+#include "server/request.h"
+#include "server/transfer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+
+enum {
+	QUANTUM_FIRST = 128 * 1024,  /* what a transfer may move on arrival, */
+	QUANTUM_BATCH = 1024 * 1024, /* and all of a datagram together */
+};
+
+/* A datagram in hand. */
+struct delivery {
+	struct fdpass m;
+	struct wire_header h;
+	int err;           /* what all of its requests are told; 0: they are done */
+	struct channel *c; /* where they report; NULL: nowhere. One reference */
+};
+
+/* ---- Messages for another worker */
+
+static void pass_on(struct inbox *in, struct mail *m, int dest)
+{
+	struct outbox *outbox = in->config.outbox;
+	const unsigned slot = id_slot(m->id);
+
+	counter_add(&in->config.engine->own->forwarded, 1);
+	if (m->kind == MAIL_CANCEL) {
+		outbox_send(outbox, slot, m, -1);
+		return;
+	}
+	fault_point("forward-before");
+	m->line = journal_note_second(in->config.pen, m->id);
+	if (outbox_send(outbox, slot, m, dest) <= 0)
+		journal_strike(in->config.pen, m->line); /* else it is struck out when the letter goes */
+	fault_point("forward-after");
+	/* In this order: our copy is closed when the letter before has been mailed, and so before this one is. */
+	m->kind = MAIL_CLOSED;
+	m->line = JOURNAL_NONE;
+	outbox_send(outbox, slot, m, -1);
+}
+
+/* Whether the worker that made the id may still be there. A message to one that is not would only fill its mailbox. */
+static bool is_current(const struct inbox *in, uint64_t id)
+{
+	return id_slot(id) < in->config.workers &&
+	       (stats_generation(&in->config.stats[id_slot(id)]) & 0xff) == id_generation(id);
+}
+
+/* `dest` is taken over (-1: a cancel). */
+static void second_message(struct inbox *in, const struct wire_request *r, const struct owner *who, int dest)
+{
+	const bool is_cancel = r->op == WIRE_OP_CANCEL;
+	struct mail m = {
+		.kind = is_cancel ? MAIL_CANCEL : MAIL_SEND_OPEN,
+		.from_slot = in->config.slot,
+		.from_generation = in->config.generation,
+		.owner = *who,
+		.id = r->txnid,
+		.seq = ++in->mail_seq,
+		.line = JOURNAL_NONE,
+	};
+
+	if (id_slot(r->txnid) == in->config.slot) {
+		if (is_cancel)
+			transfer_cancel(in->config.engine, r->txnid, who);
+		else
+			transfer_send_open(in->config.engine, r->txnid, who, &dest, NULL);
+		closer_close(dest);
+	} else if (is_current(in, r->txnid)) {
+		pass_on(in, &m, dest);
+	} else {
+		closer_close(dest);
+	}
+}
+
+/* A queue's request may be anybody's, or nobody's any more. */
+static void cancel_tag(struct inbox *in, const struct delivery *d, uint64_t tag)
+{
+	const struct mail m = {.kind = MAIL_CANCEL_TAG, .owner = d->m.owner, .id = d->h.queue_id, .seq = tag};
+
+	if (transfer_cancel_tag(queues_find(in->config.queues, d->h.queue_id), tag))
+		return;
+	for (unsigned i = 0; i < in->config.workers; i++) {
+		if (i != in->config.slot)
+			outbox_send(in->config.outbox, i, &m, -1);
+	}
+}
+
+/* ---- Requests */
+
+static void answer_ping(struct channel *c, uint64_t tag)
+{
+	const struct sfd_xfer_stat ok = {.cmd = SFD_XFER_STAT, .complete = 1, .tag = tag};
+
+	stats_outcome(c->own, SFD_STAT_OK);
+	channel_end(c, &ok, JOURNAL_NONE);
+}
+
+/* One request of a well-formed datagram. `dest` is taken over (-1: none). */
+static void handle_request(struct inbox *in, struct delivery *d, const struct wire_request *r, int dest)
+{
+	int err = request_check(r, &d->h);
+
+	if (err != 0) {
+		closer_close(dest);
+		if (d->c)
+			channel_refuse(d->c, r->tag, err, JOURNAL_NONE);
+	} else if (r->op == WIRE_OP_CANCEL && d->h.channel == WIRE_CHANNEL_QUEUE) {
+		cancel_tag(in, d, r->tag);
+	} else if (r->op == WIRE_OP_SEND_OPEN || r->op == WIRE_OP_CANCEL) {
+		second_message(in, r, &d->m.owner, dest);
+	} else if (r->op == WIRE_OP_PING) {
+		assert(d->c); /* wire_check(): only the second messages come without a channel */
+		answer_ping(d->c, r->tag);
+	} else {
+		transfer_begin(in->config.engine, r, &d->m.owner, d->c, &dest);
+	}
+}
+
+static void run_requests(struct inbox *in, struct delivery *d)
+{
+	const unsigned count = d->h.count;
+	unsigned next_fd = d->h.channel == WIRE_CHANNEL_FD ? 1 : 0;
+	struct wire_cursor cursor;
+	struct wire_request r;
+
+	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
+		int dest = r.fds > 0 ? fdpass_take(&d->m, next_fd++) : -1;
+
+		/* Mail that was read meanwhile may have changed it. */
+		in->config.engine->first_quantum =
+			count * QUANTUM_FIRST > QUANTUM_BATCH ? QUANTUM_BATCH / count : QUANTUM_FIRST;
+		journal_turn_request(in->config.pen, count - cursor.count - 1);
+		handle_request(in, d, &r, dest);
+	}
+}
+
+/* Tells every request of a datagram that can be told apart, and at any rate somebody, that it was refused. */
+static void refuse_all(struct inbox *in, struct delivery *d)
+{
+	struct wire_cursor cursor;
+	struct wire_request r;
+	unsigned told = 0;
+
+	if (d->h.count > 0) {
+		wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+		while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
+			channel_refuse(d->c, r.tag, d->err, JOURNAL_NONE);
+			told++;
+		}
+		if (cursor.count > 0 && r.tag != 0) {
+			channel_refuse(d->c, r.tag, d->err, JOURNAL_NONE);
+			told++;
+		}
+	}
+	if (told == 0 && d->h.channel != WIRE_CHANNEL_QUEUE)
+		channel_refuse(d->c, 0, d->err, JOURNAL_NONE);
+}
+
+/* ---- Datagrams */
+
+/* The status channel of a datagram, from its first descriptor; NULL if it cannot be one or nobody listens any more. */
+static struct channel *open_channel(struct inbox *in, struct delivery *d)
+{
+	struct pollfd p = {.fd = fdpass_take(&d->m, 0)};
+	struct channel *c = NULL;
+
+	if (p.fd < 0)
+		return NULL;
+	/*
+	 * A pipe whose readers have gone reports POLLERR; such a request is dropped, its destination untouched. (A signal of
+	 * the tick may end even a poll(2) that does not wait; that says nothing.)
+	 */
+	if (dest_is_channel(p.fd) && !(poll(&p, 1, 0) > 0 && p.revents & POLLERR))
+		c = channel_new(
+			&in->config.engine->loop, in->config.engine->own, p.fd, d->h.count > 0 ? d->h.count : 1);
+	if (!c)
+		closer_close(p.fd);
+	return c;
+}
+
+static struct channel *find_queue(struct inbox *in, const struct delivery *d)
+{
+	struct queue *q = queues_find(in->config.queues, d->h.queue_id);
+
+	if (!q) {
+		in->config.read_mail(in->config.arg);
+		q = queues_find(in->config.queues, d->h.queue_id);
+	}
+	/* One that is another's is none. */
+	if (!q || !owner_same(&q->owner, &d->m.owner))
+		return NULL;
+	channel_take(&q->channel);
+	return &q->channel;
+}
+
+/* It is in no letter either: there was no room for that. The master knows whether there is such a queue. */
+static void ask_master(struct inbox *in, const struct delivery *d)
+{
+	struct wire_cursor cursor;
+	struct wire_request r;
+
+	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
+		const struct mail m = {
+			.kind = MAIL_UNKNOWN,
+			.owner = d->m.owner,
+			.id = d->h.queue_id,
+			.seq = r.tag,
+		};
+
+		if (r.op == WIRE_OP_SEND || r.op == WIRE_OP_OPEN)
+			mailbox_send(in->config.registry_box, &m, -1);
+	}
+}
+
+/* Whether the datagram as a whole may be acted on: 0, or what all of its requests are told. */
+static int judge(const struct inbox *in, struct delivery *d)
+{
+	const void *bytes = journal_datagram(in->config.pen);
+	int err = wire_get_header(bytes, d->m.len, &d->h);
+
+	if (!d->m.has_owner || !access_allowed(&in->config.access, &d->m.owner))
+		return EACCES;
+	if (d->m.data_cut)
+		return EMSGSIZE;
+	if (err != 0)
+		return err;
+	if (d->m.fds_lost)
+		return EMFILE;
+	return wire_check(bytes, d->m.len, &d->h, d->m.nfds);
+}
+
+static bool is_registration(const struct inbox *in, const struct delivery *d)
+{
+	struct wire_cursor cursor;
+	struct wire_request r;
+
+	if (d->h.channel != WIRE_CHANNEL_QUEUE || d->h.count != 1 || d->m.nfds != 1)
+		return false;
+	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	return wire_next(&cursor, &r) == 0 && r.op == WIRE_OP_REGISTER;
+}
+
+static void handle_registration(struct inbox *in, struct delivery *d)
+{
+	struct queue_facts facts = {.id = d->h.queue_id, .owner = d->m.owner, .fd = fdpass_take(&d->m, 0)};
+	struct wire_cursor cursor;
+	struct wire_request r;
+
+	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	if (wire_next(&cursor, &r) != 0)
+		return;
+	facts.depth = r.length <= WIRE_DEPTH_MAX ? (uint32_t)r.length : 0;
+	if (d->err == 0)
+		d->err = request_check(&r, &d->h);
+	register_queue(in->config.registry_box, &facts, d->err);
+}
+
+static void handle(struct inbox *in, struct delivery *d)
+{
+	if (d->h.channel == WIRE_CHANNEL_QUEUE) {
+		fault_point("datagram-received");
+		d->c = d->m.has_owner ? find_queue(in, d) : NULL;
+		if (!d->c && d->err == 0)
+			ask_master(in, d);
+		if (!d->c)
+			return;
+	} else if (d->h.channel == WIRE_CHANNEL_FD || d->h.count == 0) {
+		d->c = open_channel(in, d);
+		if (!d->c)
+			return;
+	}
+	if (d->c)
+		d->c->corked = true;
+	if (d->err == 0)
+		run_requests(in, d);
+	else if (d->c)
+		refuse_all(in, d);
+}
+
+bool inbox_receive(struct inbox *in, int sock)
+{
+	struct journal_pen *pen = in->config.pen;
+	struct delivery d = {.c = NULL};
+
+	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d.m) < 0)
+		return false;
+	d.err = judge(in, &d);
+	counter_add(&in->config.engine->own->requests, d.h.count > 0 ? d.h.count : 1);
+	if (is_registration(in, &d))
+		handle_registration(in, &d);
+	else
+		handle(in, &d);
+	fdpass_drop(&d.m);
+	if (d.c) {
+		channel_uncork(d.c);
+		channel_release(d.c);
+	}
+	journal_turn(pen, JOURNAL_NONE);
+	journal_forget_datagram(pen);
+	return true;
+}

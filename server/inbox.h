@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Datagrams of requests: each is received, judged as a whole, and done, request by request. */
+#ifndef SFD_INBOX_H
+#define SFD_INBOX_H
+
+#include "server/engine.h"
+#include "server/mailbox.h"
+#include "server/queue.h"
+
+struct inbox_config {
+	unsigned slot, generation, workers;
+	struct access access;
+	struct stats *stats; /* a column for each slot */
+	int registry_box;    /* to the master: registrations */
+	struct engine *engine;
+	struct queues *queues;
+	struct outbox *outbox;
+	struct journal_pen *pen;
+	void (*read_mail)(void *arg); /* what the master says of queues may wait there */
+	void *arg;
+};
+
+struct inbox {
+	struct inbox_config config;
+	uint64_t mail_seq;
+};
+
+/* Receives one datagram and does what it says; never waits. False if there is none. */
+bool inbox_receive(struct inbox *in, int sock);
+
+#endif

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/queue.h"
+
+#include "server/closer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+static const struct channel_ops queue_ops;
+
+static struct queue *of(struct channel *c)
+{
+	return container_of(c, struct queue, channel);
+}
+
+void queues_init(struct queues *s, struct journal_pen *pen, struct loop *loop, struct stats *own)
+{
+	*s = (struct queues){.pen = pen, .loop = loop, .own = own};
+	list_init(&s->dirty);
+}
+
+/* Ids are random. */
+static struct queue **bucket(struct queues *s, uint64_t id)
+{
+	return &s->buckets[id % QUEUE_BUCKETS];
+}
+
+struct queue *queues_find(const struct queues *s, uint64_t id)
+{
+	struct queue *q = s->buckets[id % QUEUE_BUCKETS];
+
+	while (q && q->id != id)
+		q = q->next;
+	return q;
+}
+
+/* ---- The end */
+
+static void strike_all(struct queue *q)
+{
+	for (uint32_t i = 0; i < q->notes.outcomes; i++)
+		journal_strike(q->set->pen, q->notes.lines[i]);
+	q->notes.len = q->notes.outcomes = 0;
+}
+
+/* Nobody reads any more. Its transfers end, and with the last of them the queue does. */
+static void set_gone(struct queue *q)
+{
+	struct queue **at = bucket(q->set, q->id);
+
+	if (q->channel.gone)
+		return;
+	q->channel.gone = true;
+	strike_all(q);
+	loop_unwatch(q->set->loop, &q->channel.source);
+	while (*at != q)
+		at = &(*at)->next;
+	*at = q->next;
+	if (q->channel.on_change)
+		q->channel.on_change(&q->channel);
+	channel_release(&q->channel);
+}
+
+/* A client that has more outstanding than it said, or no memory for what it is told: the queue ends, for all workers. */
+static void give_up(struct queue *q)
+{
+	shutdown(q->channel.source.fd, SHUT_RDWR);
+	set_gone(q);
+}
+
+static void unused(struct channel *c)
+{
+	struct queue *q = of(c);
+
+	list_remove(&q->dirty);
+	notes_free(&q->notes);
+	closer_close_socket(c->source.fd, true);
+	free(q->claims);
+	free(q);
+}
+
+/* ---- Notes */
+
+/* The client's going is always reported; room only where something waits for it. */
+static int watch_room(struct queue *q)
+{
+	const unsigned events = POLLER_EDGE | (q->notes.blocked ? POLLER_OUT : 0);
+
+	/* While there is no room it is asked again: an edge may have passed before there was something to send. */
+	if (q->channel.source.watched && q->channel.watching == events && !q->notes.blocked)
+		return 0;
+	q->channel.watching = events;
+	return loop_watch(q->set->loop, &q->channel.source, events);
+}
+
+static void flush(struct queue *q)
+{
+	int err;
+
+	if (q->channel.gone)
+		return;
+	err = notes_send(&q->notes, q->channel.source.fd, q->set->pen, q->id);
+	if (err == EAGAIN || err == 0)
+		err = watch_room(q) < 0 ? errno : 0;
+	if (err == EPIPE || err == ECONNRESET)
+		set_gone(q);
+	else if (err != 0)
+		give_up(q);
+}
+
+static void put(struct queue *q, const struct wire_note *note, const struct sfd_file_info *info, uint32_t line)
+{
+	/* Each request is told of twice at most, its progress aside, and that is not kept. */
+	const uint32_t most = q->depth * (uint32_t)(wire_note_bytes(WIRE_NOTE_INFO) + WIRE_NOTE_SIZE);
+
+	if (q->channel.gone) {
+		journal_strike(q->set->pen, line);
+		return;
+	}
+	if (q->notes.len + wire_note_bytes(note->kind) > most + WIRE_RECORD_MAX ||
+		q->notes.outcomes > q->depth + WIRE_COUNT_MAX || notes_put(&q->notes, note, info, line) < 0) {
+		journal_strike(q->set->pen, line);
+		give_up(q);
+		return;
+	}
+	if (list_empty(&q->dirty))
+		list_append(&q->set->dirty, &q->dirty);
+}
+
+static void tell_info(struct channel *c, const struct sfd_file_info *info)
+{
+	const struct wire_note note = {.kind = WIRE_NOTE_INFO, .tag = info->tag};
+
+	put(of(c), &note, info, JOURNAL_NONE);
+}
+
+static void tell_end(struct channel *c, const struct sfd_xfer_stat *stat, uint32_t line)
+{
+	const struct wire_note note = {
+		.kind = WIRE_NOTE_DONE,
+		.stat = stat->stat,
+		.tag = stat->tag,
+		.bytes = stat->total,
+		.written = stat->written,
+	};
+
+	put(of(c), &note, NULL, line);
+}
+
+static void tell_refusal(struct channel *c, uint64_t tag, int err, uint32_t line)
+{
+	const struct wire_note note = {.kind = WIRE_NOTE_DONE, .stat = err, .tag = tag};
+
+	put(of(c), &note, NULL, line);
+}
+
+static bool tell_progress(struct channel *c, const struct sfd_xfer_stat *stat)
+{
+	const struct wire_note note = {
+		.kind = WIRE_NOTE_PROGRESS,
+		.tag = stat->tag,
+		.bytes = stat->total,
+		.written = stat->written,
+	};
+
+	if (of(c)->notes.blocked)
+		return false;
+	put(of(c), &note, NULL, JOURNAL_NONE);
+	return !c->gone;
+}
+
+static void uncork(struct channel *c)
+{
+	c->corked = false;
+	flush(of(c));
+}
+
+/* It is watched for as long as it is there. */
+static int watch(struct channel *c)
+{
+	(void)c;
+	return 0;
+}
+
+static void on_event(struct source *source, unsigned events)
+{
+	struct queue *q = of(container_of(source, struct channel, source));
+
+	if (events & POLLER_ERR)
+		set_gone(q);
+	else if (q->notes.len > 0)
+		flush(q);
+}
+
+void queues_flush(struct queues *s)
+{
+	while (!list_empty(&s->dirty)) {
+		struct list *n = s->dirty.next;
+
+		list_remove(n);
+		flush(container_of(n, struct queue, dirty));
+	}
+}
+
+/* ---- Who reports here */
+
+void *queue_claimed(const struct queue *q, uint64_t tag)
+{
+	return (uint32_t)tag < q->depth ? q->claims[(uint32_t)tag] : NULL;
+}
+
+static uint32_t claim(struct channel *c, uint64_t tag, void *transfer)
+{
+	struct queue *q = of(c);
+	uint32_t line;
+
+	if ((uint32_t)tag >= q->depth || q->claims[(uint32_t)tag]) {
+		errno = EINVAL; /* no request of our library */
+		return JOURNAL_NONE;
+	}
+	line = journal_note_request(q->set->pen, q->id, tag);
+	if (line == JOURNAL_NONE)
+		errno = EMFILE;
+	else
+		q->claims[(uint32_t)tag] = transfer;
+	return line;
+}
+
+static void disclaim(struct channel *c, uint64_t tag)
+{
+	of(c)->claims[(uint32_t)tag] = NULL;
+}
+
+static const struct channel_ops queue_ops = {
+	.info = tell_info,
+	.end = tell_end,
+	.refuse = tell_refusal,
+	.progress = tell_progress,
+	.uncork = uncork,
+	.watch = watch,
+	.unused = unused,
+	.claim = claim,
+	.disclaim = disclaim,
+};
+
+/* ---- The beginning */
+
+void queues_add(struct queues *s, const struct queue_facts *facts)
+{
+	struct queue **at = bucket(s, facts->id);
+	struct queue *q = queues_find(s, facts->id) ? NULL : calloc(1, sizeof *q);
+
+	if (q)
+		q->claims = calloc(facts->depth, sizeof *q->claims);
+	/* Without it the worker refuses what the queue asks of it: it knows none of that id. */
+	if (!q || !q->claims) {
+		free(q);
+		closer_close_socket(facts->fd, true);
+		return;
+	}
+	q->channel = (struct channel){
+		.ops = &queue_ops,
+		.source = {.fd = facts->fd, .on_event = on_event},
+		.loop = s->loop,
+		.own = s->own,
+		.refs = 1,
+		.admitted = true,
+	};
+	list_init(&q->channel.transfers);
+	list_init(&q->dirty);
+	q->set = s;
+	q->id = facts->id;
+	q->owner = facts->owner;
+	q->depth = facts->depth;
+	q->next = *at;
+	*at = q;
+	if (watch_room(q) < 0)
+		set_gone(q);
+}

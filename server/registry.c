@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/registry.h"
+
+#include "server/os/poller.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+	EVENTS_MAX = 64,
+	MAIL_PER_ROUND = 256,
+	PUMP_MS = 2,
+};
+
+int registry_init(struct registry *r, const int *mailboxes, unsigned workers, unsigned most)
+{
+	*r = (struct registry){
+		.most = most,
+		.box = {-1, -1},
+		.mailboxes = mailboxes,
+		.workers = workers,
+	};
+	outbox_init(&r->outbox, mailboxes, workers, LETTER_FDS_MAX);
+	r->poller = poller_new();
+	if (r->poller < 0 || mailbox_new(r->box) < 0)
+		return -1;
+	return poller_add(r->poller, r->box[0], POLLER_IN, NULL);
+}
+
+static struct registered **bucket(struct registry *r, uint64_t id)
+{
+	return &r->buckets[id % QUEUE_BUCKETS];
+}
+
+static struct registered *find(struct registry *r, uint64_t id)
+{
+	struct registered *q = *bucket(r, id);
+
+	while (q && q->facts.id != id)
+		q = q->next;
+	return q;
+}
+
+/* Only who registered a queue is told anything by it. */
+static struct registered *find_owned(struct registry *r, uint64_t id, const struct owner *who)
+{
+	struct registered *q = find(r, id);
+
+	return q && owner_same(&q->facts.owner, who) ? q : NULL;
+}
+
+static unsigned count_of(const struct registry *r, uid_t uid)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < QUEUE_BUCKETS; i++) {
+		for (const struct registered *q = r->buckets[i]; q; q = q->next)
+			n += q->facts.owner.uid == uid;
+	}
+	return n;
+}
+
+static void drop(struct registry *r, struct registered *q)
+{
+	struct registered **at = bucket(r, q->facts.id);
+
+	while (*at != q)
+		at = &(*at)->next;
+	*at = q->next;
+	r->count--;
+	poller_remove(r->poller, q->facts.fd);
+	/* Nothing can be in it that the close would have to wait for: see worker.c. */
+	close(q->facts.fd);
+	notes_free(&q->notes);
+	free(q);
+}
+
+/* ---- What clients are told */
+
+/* False if the queue is no more. */
+static bool send_notes(struct registry *r, struct registered *q)
+{
+	int err = notes_send(&q->notes, q->facts.fd, NULL, 0);
+	uint32_t events = POLLER_EDGE | (err == EAGAIN ? POLLER_OUT : 0);
+
+	if (err == 0 && q->watching == events)
+		return true;
+	if ((err == 0 || err == EAGAIN) && poller_change(r->poller, q->facts.fd, events, q) == 0) {
+		q->watching = events;
+		return true;
+	}
+	shutdown(q->facts.fd, SHUT_RDWR); /* so that workers let go of it, and the client knows */
+	drop(r, q);
+	return false;
+}
+
+static void tell(struct registry *r, struct registered *q, uint64_t tag, int stat)
+{
+	const struct wire_note note = {.kind = WIRE_NOTE_DONE, .stat = stat, .tag = tag};
+
+	/* More than there can be: the client has told us of requests that it cannot have. */
+	if (q->notes.outcomes > q->facts.depth + WIRE_COUNT_MAX ||
+		notes_put(&q->notes, &note, NULL, JOURNAL_NONE) < 0) {
+		shutdown(q->facts.fd, SHUT_RDWR);
+		drop(r, q);
+	}
+}
+
+/* ---- Registration */
+
+static void refuse(int fd, int err)
+{
+	const struct wire_note note = {.kind = WIRE_NOTE_REFUSED, .stat = err};
+
+	send(fd, &note, sizeof note, MSG_DONTWAIT | MSG_NOSIGNAL);
+	close(fd);
+}
+
+static int judge(struct registry *r, const struct queue_facts *facts)
+{
+	if (find(r, facts->id))
+		return EEXIST;
+	if (r->count >= r->most)
+		return ENFILE;
+	return count_of(r, facts->owner.uid) >= REGISTRY_UID_MAX ? EDQUOT : 0;
+}
+
+/* Before the client may send anything each worker is to know of it, or at least to have it in the mail. */
+static void tell_workers(struct registry *r, const struct queue_facts *facts)
+{
+	const struct mail m = {.kind = MAIL_QUEUE, .owner = facts->owner, .id = facts->id, .seq = facts->depth};
+
+	for (unsigned i = 0; i < r->workers; i++) {
+		int fd;
+
+		if (list_empty(&r->outbox.letters[i]) && mailbox_send(r->mailboxes[i], &m, facts->fd) == 0)
+			continue;
+		/* A worker that does not get it has what it receives for the queue refused: see unknown(). */
+		fd = fcntl(facts->fd, F_DUPFD_CLOEXEC, 0);
+		if (fd >= 0)
+			outbox_send(&r->outbox, i, &m, fd);
+	}
+}
+
+/* Takes over `facts->fd`. */
+static void enter(struct registry *r, const struct queue_facts *facts)
+{
+	const struct wire_note note = {.kind = WIRE_NOTE_REGISTERED};
+	struct registered **at = bucket(r, facts->id);
+	int err = judge(r, facts);
+	struct registered *q = err == 0 ? malloc(sizeof *q) : NULL;
+
+	if (!q) {
+		refuse(facts->fd, err != 0 ? err : ENOMEM);
+		return;
+	}
+	*q = (struct registered){.next = *at, .facts = *facts, .watching = POLLER_EDGE};
+	if (poller_add(r->poller, q->facts.fd, q->watching, q) < 0 || notes_put(&q->notes, &note, NULL, 0) < 0) {
+		poller_remove(r->poller, q->facts.fd);
+		refuse(facts->fd, ENOMEM);
+		notes_free(&q->notes);
+		free(q);
+		return;
+	}
+	*at = q;
+	r->count++;
+	tell_workers(r, facts);
+	send_notes(r, q);
+}
+
+/* A worker has received something for a queue that it knows nothing of, though it has read its mail. */
+static void unknown(struct registry *r, const struct mail *m)
+{
+	struct registered *q = find_owned(r, m->id, &m->owner);
+
+	if (!q)
+		return;
+	tell(r, q, m->seq, EBUSY);
+	if ((q = find(r, m->id)) != NULL)
+		send_notes(r, q);
+}
+
+static void heed_workers(struct registry *r)
+{
+	struct mail m;
+	int fd;
+
+	for (int i = 0; i < MAIL_PER_ROUND && mailbox_receive(r->box[0], &m, &fd); i++) {
+		if (m.kind == MAIL_QUEUE && fd >= 0) {
+			const struct queue_facts facts = {
+				.id = m.id,
+				.owner = m.owner,
+				.depth = (uint32_t)m.seq,
+				.fd = fd,
+			};
+
+			enter(r, &facts);
+		} else {
+			if (m.kind == MAIL_UNKNOWN)
+				unknown(r, &m);
+			if (fd >= 0)
+				close(fd);
+		}
+	}
+}
+
+void registry_heed(struct registry *r)
+{
+	struct poller_event events[EVENTS_MAX];
+	int n = poller_wait(r->poller, events, EVENTS_MAX, 0);
+	bool mail = false;
+
+	/* Clients first: each is in these events once, and is still there. */
+	for (int i = 0; i < n; i++) {
+		struct registered *q = events[i].data;
+
+		if (!q)
+			mail = true;
+		else if (events[i].events & POLLER_ERR)
+			drop(r, q);
+		else if (q->notes.len > 0)
+			send_notes(r, q);
+	}
+	if (mail)
+		heed_workers(r);
+}
+
+int registry_pump(struct registry *r)
+{
+	return outbox_pump(&r->outbox) ? -1 : PUMP_MS;
+}
+
+void registry_each(const struct registry *r, void (*each)(void *arg, const struct queue_facts *facts), void *arg)
+{
+	for (unsigned i = 0; i < QUEUE_BUCKETS; i++) {
+		for (const struct registered *q = r->buckets[i]; q; q = q->next)
+			each(arg, &q->facts);
+	}
+}
+
+/* ---- The dead */
+
+static void bury_request(void *arg, uint64_t queue, uint64_t tag, const struct owner *who)
+{
+	struct registry *r = arg;
+	struct registered *q = who ? find_owned(r, queue, who) : find(r, queue);
+
+	if (q)
+		tell(r, q, tag, SFD_STAT_WORKER_DIED);
+}
+
+/*
+ * The worker that has the file open is told that a send-open was lost. Mail is read in order, so if the dead worker passed
+ * it on after all, that comes first, and this means nothing.
+ */
+static void bury_second(void *arg, uint64_t txnid)
+{
+	struct registry *r = arg;
+	const struct mail m = {.kind = MAIL_LOST, .id = txnid};
+	unsigned slot = (unsigned)(txnid >> 56);
+
+	if (slot < r->workers)
+		outbox_send(&r->outbox, slot, &m, -1);
+}
+
+static void bury_cancel(void *arg, uint64_t queue, uint64_t tag, const struct owner *who)
+{
+	struct registry *r = arg;
+	const struct mail m = {.kind = MAIL_CANCEL_TAG, .owner = *who, .id = queue, .seq = tag};
+
+	for (unsigned i = 0; find_owned(r, queue, who) && i < r->workers; i++)
+		outbox_send(&r->outbox, i, &m, -1);
+}
+
+void registry_bury(struct registry *r, const struct journal *journal, bool current)
+{
+	const struct journal_reader reader = {
+		.request = bury_request,
+		.second = bury_second,
+		.cancel = bury_cancel,
+		.arg = r,
+	};
+
+	journal_read(journal, current, &reader);
+	for (unsigned i = 0; i < QUEUE_BUCKETS; i++) {
+		struct registered *next;
+
+		for (struct registered *q = r->buckets[i]; q; q = next) {
+			next = q->next;
+			if (q->notes.len > 0)
+				send_notes(r, q);
+		}
+	}
+}
