@@ -5,6 +5,7 @@
 #include "server/os/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -60,4 +61,17 @@ void child_settle(const char *title, int *keep, unsigned n, const struct identit
 		log_line(LOG_LEVEL_ERROR, "cannot protect the process: %s", strerror(errno));
 		_exit(EX_OSERR);
 	}
+}
+
+void child_close_ranks(const int *keep, unsigned n)
+{
+	int fd, highest = -1;
+
+	for (unsigned i = 0; i < n; i++)
+		highest = keep[i] > highest ? keep[i] : highest;
+	do
+		fd = open("/dev/null", O_PATH | O_CLOEXEC);
+	while (fd >= 0 && fd < highest);
+	if (fd >= 0)
+		close(fd);
 }

@@ -25,6 +25,7 @@ enum {
 	NAP_MS = 2,
 	LONG_NAP_MS = 100, /* between two looks at those who wait for long */
 	SWEEP_LOOK_MS = 100,
+	GATHER_MAX = 160, /* two of each request in a datagram, and some */
 };
 
 /* A descriptor to be closed, and what may hang together with it: files of one device. */
@@ -53,6 +54,9 @@ static struct {
 	struct waiter waiters[WAITERS_MAX];
 	struct closing *queue; /* those that wait for their turn */
 	unsigned queued, room;
+	bool gathers;
+	unsigned gathered;
+	int gather[GATHER_MAX];
 } closer;
 
 void closer_init(uint64_t device, unsigned most)
@@ -62,19 +66,65 @@ void closer_init(uint64_t device, unsigned most)
 	closer.most = most;
 }
 
+/* ---- What can be closed at once */
+
+void closer_settle(void)
+{
+	for (unsigned i = 0; i < closer.gathered;) {
+		unsigned first = i++;
+
+		while (i < closer.gathered && closer.gather[i] == closer.gather[i - 1] + 1)
+			i++;
+		if (i - first > 1)
+			os_close_run(closer.gather[first], closer.gather[i - 1]);
+		else
+			close(closer.gather[first]);
+	}
+	closer.gathered = 0;
+}
+
+/* They come nearly in order, so each finds its place soon. */
+static void close_now(int fd)
+{
+	unsigned i;
+
+	if (!closer.gathers) {
+		close(fd);
+		return;
+	}
+	if (closer.gathered == GATHER_MAX)
+		closer_settle();
+	for (i = closer.gathered++; i > 0 && closer.gather[i - 1] > fd; i--)
+		closer.gather[i] = closer.gather[i - 1];
+	closer.gather[i] = fd;
+}
+
+void closer_gather(void)
+{
+	closer.gathers = true;
+}
+
+void closer_finish(void)
+{
+	closer_settle();
+	closer.gathers = false;
+}
+
 /*
- * A socket's close waits for its peer if an option says so. And a UNIX socket's drops the descriptors that were sent to it
- * and not received, whatever those are; nothing to read means that there are none.
+ * A socket's close waits for its peer if an option says so; a UNIX socket's never does, but drops the descriptors that were
+ * sent to it and not received, whatever those are; nothing to read means that there are none.
  */
 static bool socket_closes_at_once(int fd, bool is_unix)
 {
 	struct linger linger = {0};
 	int unread = 0;
 
+	if (is_unix)
+		return ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
 	if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &(socklen_t){sizeof linger}) < 0 ||
 		(linger.l_onoff && linger.l_linger > 0))
 		return false;
-	return !is_unix || (ioctl(fd, FIONREAD, &unread) == 0 && unread == 0);
+	return true;
 }
 
 static bool is_unix(int fd)
@@ -176,15 +226,20 @@ void closer_close(int fd)
 	if (fd < 0)
 		return;
 	if (!closer.ready || closes_at_once(fd))
-		close(fd);
+		close_now(fd);
 	else
 		enqueue(fd, class_of(fd));
+}
+
+void closer_close_pipe(int fd)
+{
+	close_now(fd);
 }
 
 void closer_close_socket(int fd, bool is_unix_socket)
 {
 	if (!closer.ready || socket_closes_at_once(fd, is_unix_socket))
-		close(fd);
+		close_now(fd);
 	else
 		enqueue(fd, CLASS_SOCKET);
 }
@@ -204,7 +259,7 @@ void closer_close_file(int fd, bool has_name)
 	struct os_look look;
 
 	if (!closer.ready || has_name || (os_look_at(fd, &look) == 0 && look.links > 0))
-		close(fd);
+		close_now(fd);
 	else
 		enqueue(fd, closer.device);
 }

@@ -28,11 +28,22 @@ void closer_close(int fd);
 /* The same, but never in the calling process: for what is certain to be risky. */
 void closer_close_later(int fd);
 
+/* The same for what is known to be a pipe. */
+void closer_close_pipe(int fd);
+
 /* The same for what is known to be a stream socket. */
 void closer_close_socket(int fd, bool is_unix_socket);
 
 /* The same for a file of closer_init()'s device: at once if it has a name, which is looked for unless it is known. */
 void closer_close_file(int fd, bool has_name);
+
+/*
+ * From closer_gather() on what can be closed at once is gathered. closer_settle() closes all of it, with few calls where the
+ * numbers follow each other, as those of a datagram's descriptors do; closer_finish() does, and gathers no more.
+ */
+void closer_gather(void);
+void closer_settle(void);
+void closer_finish(void);
 
 /* In every round of the loop: sees to those that are under way. */
 void closer_work(uint64_t now_ns);

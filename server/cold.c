@@ -205,7 +205,7 @@ static void read_ahead(struct cold *c)
 	if (c->reading || c->in_filling > 0 || c->end != 0 || left == 0 || !pipes_plenty(&e->pipes))
 		return;
 	if (!dest_is_written(c->dest.kind) && residency_heat(&e->residency, c->file, at, left < chunk ? left : chunk,
-						      left, e->loop.now_ns) != HEAT_COLD)
+						      left, false, e->loop.now_ns) != HEAT_COLD)
 		return;
 	cold_read(c); /* if there is no memory for it now, it is read when it is needed */
 }

@@ -15,7 +15,7 @@ static bool writable(int flags)
 	return (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
 }
 
-/* 0, or an errno. */
+/* 0, or an errno: ENOTSOCK. */
 static int classify_socket(int fd, int flags, struct dest *dest)
 {
 	int type, domain;
@@ -37,21 +37,24 @@ int dest_classify(int fd, struct dest *dest)
 {
 	int flags = fcntl(fd, F_GETFL);
 	struct os_look look;
+	int err;
 
 	*dest = (struct dest){.kind = DEST_PIPE};
 	if (flags < 0)
 		return errno;
 	if (!writable(flags))
 		return EBADF;
+	/* The cheapest question first: small requests come by the hundred thousand. */
+	if (os_is_pipe(fd))
+		return 0;
+	err = classify_socket(fd, flags, dest);
+	if (err != ENOTSOCK)
+		return err;
 	if (os_look_at(fd, &look) < 0)
 		return errno;
 	dest->device = look.device;
 	dest->appends = flags & O_APPEND;
 	switch (look.type) {
-	case S_IFIFO:
-		return 0;
-	case S_IFSOCK:
-		return classify_socket(fd, flags, dest);
 	case S_IFREG:
 		dest->kind = DEST_FILE;
 		return 0;

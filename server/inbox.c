@@ -16,6 +16,7 @@
 enum {
 	QUANTUM_FIRST = 128 * 1024,  /* what a transfer may move on arrival, */
 	QUANTUM_BATCH = 1024 * 1024, /* and all of a datagram together */
+	TELL_EACH = 16,              /* requests: so a client begins with what is done while the rest is being done */
 };
 
 /* A datagram in hand. */
@@ -43,6 +44,7 @@ static void pass_on(struct inbox *in, struct mail *m, int dest)
 	if (outbox_send(outbox, slot, m, dest) <= 0)
 		journal_strike(in->config.pen, m->line); /* else it is struck out when the letter goes */
 	fault_point("forward-after");
+	closer_settle();
 	/* In this order: our copy is closed when the letter before has been mailed, and so before this one is. */
 	m->kind = MAIL_CLOSED;
 	m->line = JOURNAL_NONE;
@@ -143,6 +145,11 @@ static void run_requests(struct inbox *in, struct delivery *d)
 			count * QUANTUM_FIRST > QUANTUM_BATCH ? QUANTUM_BATCH / count : QUANTUM_FIRST;
 		journal_turn_request(in->config.pen, count - cursor.count - 1);
 		handle_request(in, d, &r, dest);
+		if (d->h.channel == WIRE_CHANNEL_QUEUE && (count - cursor.count) % TELL_EACH == 0) {
+			closer_settle();
+			channel_uncork(d->c);
+			d->c->corked = true;
+		}
 	}
 }
 
@@ -284,6 +291,7 @@ static void handle(struct inbox *in, struct delivery *d)
 	}
 	if (d->c)
 		d->c->corked = true;
+	closer_gather();
 	if (d->err == 0)
 		run_requests(in, d);
 	else if (d->c)
@@ -304,6 +312,7 @@ bool inbox_receive(struct inbox *in, int sock)
 	else
 		handle(in, &d);
 	fdpass_drop(&d.m);
+	closer_finish(); /* before anybody can read that it is over */
 	if (d.c) {
 		channel_uncork(d.c);
 		channel_release(d.c);

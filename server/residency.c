@@ -77,22 +77,26 @@ static uint64_t ahead_of(const struct residency *r, const struct source_file *f,
 	return rest < r->root.readahead ? rest : r->root.readahead;
 }
 
-enum heat residency_heat(
-	struct residency *r, const struct source_file *f, int64_t offset, uint64_t n, uint64_t left, uint64_t now_ns)
+enum heat residency_heat(struct residency *r, const struct source_file *f, int64_t offset, uint64_t n, uint64_t left,
+	bool copied, uint64_t now_ns)
 {
+	const bool tries = !r->root.nowait_waits;
+
 	if (!f->local || f->atime_due || !residency_allows(r, now_ns))
 		return HEAT_COLD;
 	if (r->root.resident)
 		return HEAT_HOT;
 	if (r->root.tells_heat && f->is_told) {
-		switch (os_heat(f->fd, offset, n, ahead_of(r, f, offset + (int64_t)n))) {
+		const uint64_t ahead = ahead_of(r, f, offset + (int64_t)n);
+
+		switch (copied && tries ? os_presence(f->fd, offset, n, ahead) : os_heat(f->fd, offset, n, ahead)) {
 		case OS_HEAT_HOT:
-			return HEAT_HOT;
+			return copied && tries ? HEAT_TRY : HEAT_HOT;
 		case OS_HEAT_COLD:
 			return HEAT_COLD;
 		case OS_HEAT_UNKNOWN:
 			break;
 		}
 	}
-	return left <= TRY_MAX && !r->root.nowait_waits ? HEAT_TRY : HEAT_COLD;
+	return left <= TRY_MAX && tries ? HEAT_TRY : HEAT_COLD;
 }

@@ -47,12 +47,15 @@ void residency_was_read(const struct residency *r, struct source_file *f);
 
 enum heat {
 	HEAT_HOT,
-	HEAT_TRY, /* nobody says, but it is little: try to copy it without waiting */
+	HEAT_TRY, /* it is little, and may well be: try to copy it without waiting */
 	HEAT_COLD
 };
 
-/* Whether `n` bytes (more than 0) from `offset` on are in memory, of `left` that are still to be sent. */
-enum heat residency_heat(
-	struct residency *r, const struct source_file *f, int64_t offset, uint64_t n, uint64_t left, uint64_t now_ns);
+/*
+ * Whether `n` bytes (more than 0) from `offset` on are in memory, of `left` that are still to be sent. `copied`: they will be
+ * read without waiting anyway, so that less proof is needed.
+ */
+enum heat residency_heat(struct residency *r, const struct source_file *f, int64_t offset, uint64_t n, uint64_t left,
+	bool copied, uint64_t now_ns);
 
 #endif

@@ -10,6 +10,7 @@
 
 enum {
 	QUANTUM = 1024 * 1024, /* in each turn after the first */
+	SMALL = 16 * 1024,     /* so much is sooner copied than proven to be in memory and spliced */
 	PROGRESS_BYTES =
 		1024 * 1024, /* the first progress frame comes after so much, or so long; all others after so long */
 };
@@ -77,7 +78,7 @@ static void let_go_of_dest(struct transfer *t)
 	if (t->is_read || t->dest.fd < 0)
 		return;
 	if (t->move.kind == DEST_PIPE)
-		close(t->dest.fd);
+		closer_close_pipe(t->dest.fd);
 	else if (dest_is_written(t->move.kind)) /* its last close may write, and ours may be the last */
 		closer_close_later(t->dest.fd);
 	else if (t->move.kind == DEST_TERMINAL)
@@ -105,6 +106,8 @@ static void let_go_of_files(struct transfer *t)
 	else
 		closer_close_later(t->file.fd);
 	t->file.fd = -1;
+	if (!t->channel->corked)
+		closer_settle(); /* what is said there may be read at once, and all must be closed by then */
 }
 
 static void transfer_free(struct transfer *t)
@@ -337,9 +340,10 @@ static enum move_result move_hot(struct transfer *t, uint64_t budget)
 {
 	struct engine *e = t->engine;
 	uint64_t n = t->move.left < budget ? t->move.left : budget, fallbacks = 0;
+	const bool small = t->size <= SMALL;
 	enum move_result result;
 
-	switch (residency_heat(&e->residency, &t->file, t->move.offset, n, t->move.left, e->loop.now_ns)) {
+	switch (residency_heat(&e->residency, &t->file, t->move.offset, n, t->move.left, small, e->loop.now_ns)) {
 	case HEAT_HOT:
 		break;
 	case HEAT_TRY:

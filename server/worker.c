@@ -272,6 +272,7 @@ static void settle(const struct worker_config *config)
 	}
 	snprintf(title, sizeof title, "sendfiled-w%u", config->slot);
 	child_settle(title, keep, n, &config->identity);
+	child_close_ranks(keep, n + CHILD_STDIO);
 	tick_init();
 }
 

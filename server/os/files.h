@@ -54,6 +54,9 @@ int os_look_at(int fd, struct os_look *out);
 enum os_heat { OS_HEAT_HOT, OS_HEAT_COLD, OS_HEAT_UNKNOWN };
 enum os_heat os_heat(int fd, off_t offset, uint64_t n, uint64_t ahead);
 
+/* The same, but what is just being read in counts too: for a caller whose own read does not wait for it. */
+enum os_heat os_presence(int fd, off_t offset, uint64_t n, uint64_t ahead);
+
 /* pread(2) of what is in memory: -1 and EAGAIN if the first byte is not. Linux: RWF_NOWAIT. */
 ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset);
 

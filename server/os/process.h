@@ -12,6 +12,9 @@ struct msghdr;
 /* Closes every descriptor but these `n`, which are put in ascending order. */
 void os_close_except(int *keep, unsigned n);
 
+/* Closes all descriptors from `first` to `last`, which are open. */
+void os_close_run(int first, int last);
+
 /* A descriptor that becomes readable when that process ends; -1 and errno. Linux: pidfd_open(2), since 5.3. */
 int os_watch_process(pid_t pid);
 

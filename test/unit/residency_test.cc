@@ -104,7 +104,7 @@ class Residency : public BoundedTest
 
 	heat heat_of(const source_file &f, int64_t offset, uint64_t n, uint64_t left = 0, uint64_t now = SECOND)
 	{
-		return residency_heat(&r_, &f, offset, n, left > 0 ? left : n, now);
+		return residency_heat(&r_, &f, offset, n, left > 0 ? left : n, false, now);
 	}
 
 	pools *pools_ = nullptr;

@@ -180,24 +180,34 @@ struct cachestat {
 	uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 
+enum { PAGE_BYTES = 4096 };
+
+enum os_heat os_presence(int fd, off_t offset, uint64_t n, uint64_t ahead)
+{
+	const uint64_t first = (uint64_t)offset / PAGE_BYTES, last = ((uint64_t)offset + n + ahead - 1) / PAGE_BYTES;
+	struct cachestat_range range = {.off = (uint64_t)offset, .len = n + ahead};
+	struct cachestat found = {0};
+
+	if (syscall(SYS_CACHESTAT, fd, &range, &found, 0U) < 0)
+		return OS_HEAT_UNKNOWN;
+	return found.cached < last - first + 1 ? OS_HEAT_COLD : OS_HEAT_HOT;
+}
+
 /*
  * Pages that are being read count as cached too, so the first and the last byte are also asked for without waiting, which
  * only those that are up to date answer. (That alone would start to read cold ones.)
  */
 enum os_heat os_heat(int fd, off_t offset, uint64_t n, uint64_t ahead)
 {
-	const uint64_t page = 4096, first = (uint64_t)offset / page, last = ((uint64_t)offset + n + ahead - 1) / page;
-	struct cachestat_range range = {.off = (uint64_t)offset, .len = n + ahead};
-	struct cachestat found = {0};
+	const off_t last = offset + (off_t)n - 1;
+	enum os_heat heat = os_presence(fd, offset, n, ahead);
 	char byte;
 
-	if (syscall(SYS_CACHESTAT, fd, &range, &found, 0U) < 0)
-		return OS_HEAT_UNKNOWN;
-	if (found.cached < last - first + 1)
-		return OS_HEAT_COLD;
+	if (heat != OS_HEAT_HOT)
+		return heat;
 	if (os_read_cached(fd, &byte, 1, offset) != 1)
 		return OS_HEAT_COLD;
-	if (n > 1 && os_read_cached(fd, &byte, 1, offset + (off_t)n - 1) != 1)
+	if (last / PAGE_BYTES > offset / PAGE_BYTES && os_read_cached(fd, &byte, 1, last) != 1)
 		return OS_HEAT_COLD;
 	return OS_HEAT_HOT;
 }
@@ -209,12 +219,14 @@ ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset)
 	return preadv2(fd, &iov, 1, offset, RWF_NOWAIT);
 }
 
-/* (F_GETPIPE_SZ would wait for whoever has the pipe locked, in a splice(2) from a file that hangs, for instance.) */
+/*
+ * posix_fadvise(2) has an error for just that, and a length that makes it refuse all else before it does anything. (statx(2)
+ * takes three times as long, and F_GETPIPE_SZ waits for whoever has the pipe locked, in a splice(2) from a file that hangs,
+ * for instance.)
+ */
 int os_is_pipe(int fd)
 {
-	struct os_look look;
-
-	return os_look_at(fd, &look) == 0 && look.type == S_IFIFO;
+	return posix_fadvise(fd, 0, -1, POSIX_FADV_NORMAL) == ESPIPE;
 }
 
 ssize_t os_sendfile(int dest, int file, off_t *offset, size_t n)

@@ -64,6 +64,14 @@ void os_close_except(int *keep, unsigned n)
 	close_range_of(next, ~0U);
 }
 
+void os_close_run(int first, int last)
+{
+	if (syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0U) == 0)
+		return;
+	for (int fd = first; fd <= last; fd++)
+		close(fd);
+}
+
 int os_watch_process(pid_t pid)
 {
 	return (int)syscall(SYS_pidfd_open, pid, 0U);
