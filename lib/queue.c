@@ -279,7 +279,7 @@ static void await_consent(struct sfd_queue *q)
 
 	if (q->state == QUEUE_NEW)
 		queue_push(q);
-	if (q->state == QUEUE_REGISTERED && queue_next_note(q, &note, &info))
+	if ((q->state == QUEUE_ASKED || q->state == QUEUE_REGISTERED) && queue_next_note(q, &note, &info))
 		take_note(q, &note, &info, NULL, &none);
 }
 

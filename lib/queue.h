@@ -17,14 +17,16 @@ enum {
 
 enum queue_state {
 	QUEUE_NEW,        /* the daemon has not been told of the queue: its socket was full, or a worker died with it */
-	QUEUE_REGISTERED, /* it has been told, and has not consented */
+	QUEUE_ASKED,      /* it has been told, and is to send the channel; `channel` is where */
+	QUEUE_REGISTERED, /* the channel is there, and the daemon has not consented */
 	QUEUE_OPEN,
 	QUEUE_ENDED /* it refused, or is gone: `ended_by` is what calls fail with */
 };
 
 struct sfd_queue {
-	int srv;             /* not owned */
-	int channel, theirs; /* the pair: ours, and the daemon's end until it has been sent. -1: none */
+	int srv; /* not owned */
+	int channel;
+	int theirs; /* the other end of what the answer to the registration comes by, until it has been sent; -1: none */
 	uint64_t id;
 	enum queue_state state;
 	int ended_by;

@@ -10,8 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CHANNEL_BYTES = 1024 * 1024 }; /* or as many as net.core.wmem_max allows */
-
 /* What goes away by itself. POLLOUT tells of EAGAIN only; all others are tried again after a while. */
 static bool must_wait(int err)
 {
@@ -28,7 +26,7 @@ static void close_one(int *fd)
 
 /* ---- Registering */
 
-static int make_channel(struct sfd_queue *q)
+static int make_pair(struct sfd_queue *q)
 {
 	int ends[2];
 
@@ -39,7 +37,6 @@ static int make_channel(struct sfd_queue *q)
 		return errno;
 	q->channel = ends[0];
 	q->theirs = ends[1];
-	setsockopt(q->theirs, SOL_SOCKET, SO_SNDBUF, &(int){CHANNEL_BYTES}, sizeof(int));
 	return ready_watch(&q->ready, q->channel) < 0 ? errno : 0;
 }
 
@@ -48,7 +45,7 @@ int queue_register(struct sfd_queue *q)
 	struct wire_request r = {.op = WIRE_OP_REGISTER, .length = q->slots.depth};
 	struct wire_header h = {.version = WIRE_VERSION, .count = 1, .channel = WIRE_CHANNEL_QUEUE};
 	unsigned char buf[WIRE_HEADER_SIZE + WIRE_REQUEST_SIZE];
-	int err = q->channel < 0 ? make_channel(q) : 0;
+	int err = q->channel < 0 ? make_pair(q) : 0;
 
 	if (err != 0) {
 		close_one(&q->channel);
@@ -62,7 +59,7 @@ int queue_register(struct sfd_queue *q)
 		return errno;
 	/* Only the daemon has that end now, so that we see it go. */
 	close_one(&q->theirs);
-	q->state = QUEUE_REGISTERED;
+	q->state = QUEUE_ASKED;
 	return 0;
 }
 
@@ -200,11 +197,58 @@ void queue_push(struct sfd_queue *q)
 
 static void end_of_channel(struct sfd_queue *q)
 {
-	if (q->state == QUEUE_REGISTERED) {
+	if (q->state == QUEUE_ASKED || q->state == QUEUE_REGISTERED) {
 		register_anew(q);
 		return;
 	}
 	queue_end(q, SFD_STAT_WORKER_DIED, ECONNREFUSED);
+}
+
+static int take_descriptor(struct msghdr *msg)
+{
+	int fd = -1;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof fd))
+			memcpy(&fd, CMSG_DATA(c), sizeof fd);
+	}
+	return fd;
+}
+
+/* The answer to the registration: the channel, or a refusal, which is left to be read. True if there is more to read. */
+static bool take_channel(struct sfd_queue *q)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	struct iovec iov = {.iov_base = q->records, .iov_len = WIRE_RECORD_MAX};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof control,
+	};
+	ssize_t n;
+	int fd;
+
+	do
+		n = recvmsg(q->channel, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+	if (n < 0)
+		return false;
+	fd = take_descriptor(&msg);
+	if (fd < 0 && n > 0 && !(msg.msg_flags & MSG_CTRUNC)) {
+		q->lengths[q->count++] = (unsigned)n;
+		return false;
+	}
+	close_one(&q->channel);
+	q->channel = fd;
+	q->state = QUEUE_REGISTERED;
+	if (fd < 0 || ready_watch(&q->ready, fd) < 0) {
+		if (n > 0)
+			ready_wait(&q->ready); /* there was no descriptor, or no memory, to be had here */
+		register_anew(q);
+		return false;
+	}
+	return true;
 }
 
 /* Reads what records there are, up to a number, with one call. */
@@ -216,7 +260,7 @@ static void read_records(struct sfd_queue *q)
 
 	q->count = q->current = q->at = 0;
 	q->more = false;
-	if (q->channel < 0)
+	if (q->channel < 0 || (q->state == QUEUE_ASKED && !take_channel(q)))
 		return;
 	memset(messages, 0, sizeof messages);
 	for (unsigned i = 0; i < RECORDS_PER_READ; i++) {

@@ -41,7 +41,7 @@ enum wire_op {
 	WIRE_OP_SEND_OPEN = 4,
 	WIRE_OP_CANCEL = 5,
 	WIRE_OP_PING = 6,
-	WIRE_OP_REGISTER = 7, /* a queue: `length` is its depth, the descriptor its channel; alone in its datagram */
+	WIRE_OP_REGISTER = 7, /* a queue: `length` is its depth; the descriptor is where the answer goes; alone */
 	WIRE_OP_END           /* one past the last */
 };
 
@@ -156,11 +156,12 @@ void wire_put_stat(void *frame, const struct sfd_xfer_stat *stat);
 /* ---- A queue's channel: records of notes, one after the other */
 
 enum wire_note_kind {
-	WIRE_NOTE_REGISTERED = 1, /* requests may be sent */
-	WIRE_NOTE_REFUSED = 2,    /* the queue was refused: `stat` says why, and nothing follows */
-	WIRE_NOTE_INFO = 3,       /* a frame of file information follows the note */
-	WIRE_NOTE_PROGRESS = 4,
-	WIRE_NOTE_DONE = 5,
+	WIRE_NOTE_CHANNEL = 1, /* the one answer to a registration: a descriptor comes with it, the queue's channel */
+	WIRE_NOTE_REGISTERED = 2, /* the first note there: requests may be sent */
+	WIRE_NOTE_REFUSED = 3,    /* instead of either: `stat` says why, and nothing follows */
+	WIRE_NOTE_INFO = 4,       /* a frame of file information follows the note */
+	WIRE_NOTE_PROGRESS = 5,
+	WIRE_NOTE_DONE = 6,
 	WIRE_NOTE_END /* one past the last */
 };
 

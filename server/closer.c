@@ -112,7 +112,8 @@ void closer_finish(void)
 
 /*
  * A socket's close waits for its peer if an option says so; a UNIX socket's never does, but drops the descriptors that were
- * sent to it and not received, whatever those are; nothing to read means that there are none.
+ * sent to it and not received, whatever those are. Nothing to read means that there are none, in a stream: a datagram may
+ * have no byte, and descriptors.
  */
 static bool socket_closes_at_once(int fd, bool is_unix)
 {
@@ -127,11 +128,16 @@ static bool socket_closes_at_once(int fd, bool is_unix)
 	return true;
 }
 
-static bool is_unix(int fd)
+static bool any_socket_closes_at_once(int fd)
 {
-	int domain;
+	int domain, type;
 
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) < 0 || domain == AF_UNIX;
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) < 0 ||
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type}) < 0)
+		return false;
+	if (domain == AF_UNIX && type != SOCK_STREAM)
+		return false;
+	return socket_closes_at_once(fd, domain == AF_UNIX);
 }
 
 /* Of files only those of one device are known. */
@@ -145,7 +151,7 @@ static bool closes_at_once(int fd)
 	case S_IFIFO:
 		return true;
 	case S_IFSOCK:
-		return socket_closes_at_once(fd, is_unix(fd));
+		return any_socket_closes_at_once(fd);
 	case S_IFREG:
 		return look.links > 0 && look.device == closer.device;
 	default:
@@ -231,7 +237,7 @@ void closer_close(int fd)
 		enqueue(fd, class_of(fd));
 }
 
-void closer_close_pipe(int fd)
+void closer_close_harmless(int fd)
 {
 	close_now(fd);
 }

@@ -28,8 +28,8 @@ void closer_close(int fd);
 /* The same, but never in the calling process: for what is certain to be risky. */
 void closer_close_later(int fd);
 
-/* The same for what is known to be a pipe. */
-void closer_close_pipe(int fd);
+/* The same for what is known not to wait: a pipe, a socket of our own. */
+void closer_close_harmless(int fd);
 
 /* The same for what is known to be a stream socket. */
 void closer_close_socket(int fd, bool is_unix_socket);

@@ -23,8 +23,9 @@ enum {
 struct delivery {
 	struct fdpass m;
 	struct wire_header h;
-	int err;           /* what all of its requests are told; 0: they are done */
-	struct channel *c; /* where they report; NULL: nowhere. One reference */
+	int err;             /* what all of its requests are told; 0: they are done */
+	struct channel *c;   /* where they report; NULL: nowhere. One reference */
+	struct mail cancels; /* gathered for all other workers */
 };
 
 /* ---- Messages for another worker */
@@ -85,17 +86,29 @@ static void second_message(struct inbox *in, const struct wire_request *r, const
 	}
 }
 
-/* A queue's request may be anybody's, or nobody's any more. */
-static void cancel_tag(struct inbox *in, const struct delivery *d, uint64_t tag)
+static void mail_cancels(struct inbox *in, struct delivery *d)
 {
-	const struct mail m = {.kind = MAIL_CANCEL_TAG, .owner = d->m.owner, .id = d->h.queue_id, .seq = tag};
-
-	if (transfer_cancel_tag(queues_find(in->config.queues, d->h.queue_id), tag))
-		return;
-	for (unsigned i = 0; i < in->config.workers; i++) {
+	for (unsigned i = 0; d->cancels.count > 0 && i < in->config.workers; i++) {
 		if (i != in->config.slot)
-			outbox_send(in->config.outbox, i, &m, -1);
+			outbox_send(in->config.outbox, i, &d->cancels, -1);
 	}
+	d->cancels.count = 0;
+}
+
+/* A queue's request may be anybody's, or nobody's any more: all are asked, in a letter for many. */
+static void cancel_tag(struct inbox *in, struct delivery *d, uint64_t tag)
+{
+	const struct queue *q = queues_find(in->config.queues, d->h.queue_id);
+	struct mail *m = &d->cancels;
+
+	if (!q || (uint32_t)tag >= q->depth || transfer_cancel_tag(q, tag))
+		return;
+	m->kind = MAIL_CANCEL_TAGS;
+	m->owner = d->m.owner;
+	m->id = d->h.queue_id;
+	m->tags[m->count++] = tag;
+	if (m->count == MAIL_TAGS_MAX)
+		mail_cancels(in, d);
 }
 
 /* ---- Requests */
@@ -151,6 +164,7 @@ static void run_requests(struct inbox *in, struct delivery *d)
 			d->c->corked = true;
 		}
 	}
+	mail_cancels(in, d);
 }
 
 /* Tells every request of a datagram that can be told apart, and at any rate somebody, that it was refused. */
@@ -301,8 +315,10 @@ static void handle(struct inbox *in, struct delivery *d)
 bool inbox_receive(struct inbox *in, int sock)
 {
 	struct journal_pen *pen = in->config.pen;
-	struct delivery d = {.c = NULL};
+	struct delivery d;
 
+	d.c = NULL;
+	d.cancels.count = 0;
 	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d.m) < 0)
 		return false;
 	d.err = judge(in, &d);

@@ -24,13 +24,16 @@ unsigned limits_helper_fds(unsigned workers, unsigned readers)
 	return POOL_KINDS * 2 * readers + 2 * pipes_share(workers, readers);
 }
 
-unsigned limits_queues(void)
+unsigned limits_queues(uint64_t limit)
+{
+	return limit / QUEUES_SHARE > REGISTRY_MAX ? REGISTRY_MAX : (unsigned)(limit / QUEUES_SHARE);
+}
+
+uint64_t limits_hard(void)
 {
 	struct rlimit rl;
 
-	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max / QUEUES_SHARE > REGISTRY_MAX)
-		return REGISTRY_MAX;
-	return (unsigned)(rl.rlim_max / QUEUES_SHARE);
+	return getrlimit(RLIMIT_NOFILE, &rl) < 0 ? 0 : rl.rlim_max;
 }
 
 unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned workers)

@@ -21,8 +21,11 @@ unsigned limits_worker_transfers(uint64_t limit, unsigned others);
 /* How many descriptors a worker needs for helpers: their boxes, and pipes for cold bytes. */
 unsigned limits_helper_fds(unsigned workers, unsigned readers);
 
-/* How many queues there may be; each costs a descriptor in every process. */
-unsigned limits_queues(void);
+/* How many queues there may be where so many files may be open; each costs a descriptor in every process. Pure. */
+unsigned limits_queues(uint64_t limit);
+
+/* How many files may be open, if the limit is raised as far as it goes. */
+uint64_t limits_hard(void);
 
 /* How many transfers that leaves room for: `wanted`, or what `workers` such workers can have together. Pure. */
 unsigned limits_transfers(unsigned wanted, unsigned worker_transfers, unsigned workers);

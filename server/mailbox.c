@@ -27,14 +27,18 @@ int mailbox_new(int ends[2])
 }
 
 /* Only a helper's answer needs the room that it takes: the smaller a letter is, the more of them a mailbox holds. */
-static size_t letter_size(uint32_t kind)
+static size_t letter_size(const struct mail *m)
 {
-	return kind == MAIL_ANSWER || kind == MAIL_OFFER ? sizeof(struct mail) : offsetof(struct mail, answer);
+	if (m->kind == MAIL_ANSWER || m->kind == MAIL_OFFER)
+		return sizeof *m;
+	if (m->kind == MAIL_CANCEL_TAGS && m->count <= MAIL_TAGS_MAX)
+		return offsetof(struct mail, tags) + m->count * sizeof m->tags[0];
+	return offsetof(struct mail, answer);
 }
 
 int mailbox_send(int box, const struct mail *m, int fd)
 {
-	return fdpass_send(box, m, letter_size(m->kind), &fd, fd >= 0);
+	return fdpass_send(box, m, letter_size(m), &fd, fd >= 0);
 }
 
 bool mailbox_receive(int box, struct mail *m, int *fd)
@@ -44,7 +48,7 @@ bool mailbox_receive(int box, struct mail *m, int *fd)
 
 	if (fdpass_receive(box, m, sizeof *m, &in) < 0)
 		return false;
-	whole = in.len >= sizeof m->kind && in.len == letter_size(m->kind);
+	whole = in.len >= offsetof(struct mail, answer) && in.len == letter_size(m);
 	*fd = whole ? fdpass_take(&in, 0) : -1;
 	fdpass_drop(&in);
 	return whole;
@@ -111,9 +115,11 @@ bool outbox_pump(struct outbox *o)
 
 static bool has_room(const struct outbox *o, unsigned slot, const struct mail *m, int fd)
 {
-	if (m->kind == MAIL_CLOSED)
+	const unsigned most = m->kind == MAIL_CANCEL || m->kind == MAIL_CANCEL_TAGS ? CANCELS_MAX : LETTERS_MAX;
+
+	if (m->kind == MAIL_CLOSED || m->kind == MAIL_LOST)
 		return true;
-	return o->count[slot] < LETTERS_MAX && (fd < 0 || o->fds < o->fds_max);
+	return o->count[slot] < most && (fd < 0 || o->fds < o->fds_max);
 }
 
 int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)

@@ -20,16 +20,18 @@
 enum mail_kind {
 	MAIL_SEND_OPEN = 1, /* with the destination */
 	MAIL_CANCEL,
-	MAIL_CLOSED,     /* the sender has closed its copy of what it mailed under `seq` */
-	MAIL_POKE,       /* look around: a worker or helper died */
-	MAIL_ANSWER,     /* of a helper, to a job */
-	MAIL_OFFER,      /* a helper has nothing to do: its place may be taken */
-	MAIL_QUEUE,      /* with a queue's channel: to the master, to be registered; from it, to be known */
-	MAIL_UNKNOWN,    /* to the master: a request, `seq` its tag, for a queue that this worker does not know */
-	MAIL_CANCEL_TAG, /* a queue's request */
-	MAIL_LOST,       /* from the master: a send-open died with the worker that had received it */
-	MAIL_DETACH,     /* the daemon is in the background now: leave the terminal, log to the system */
+	MAIL_CLOSED,      /* the sender has closed its copy of what it mailed under `seq` */
+	MAIL_POKE,        /* look around: a worker or helper died */
+	MAIL_ANSWER,      /* of a helper, to a job */
+	MAIL_OFFER,       /* a helper has nothing to do: its place may be taken */
+	MAIL_QUEUE,       /* with a queue's channel: to the master, to be registered; from it, to be known */
+	MAIL_UNKNOWN,     /* to the master: a request, `seq` its tag, for a queue that this worker does not know */
+	MAIL_CANCEL_TAGS, /* a queue's requests */
+	MAIL_LOST,        /* from the master: a send-open died with the worker that had received it */
+	MAIL_DETACH,      /* the daemon is in the background now: leave the terminal, log to the system */
 };
+
+enum { MAIL_TAGS_MAX = 20 };
 
 struct mail {
 	uint32_t kind;
@@ -38,8 +40,11 @@ struct mail {
 	uint64_t id;        /* the transfer's, or the queue's */
 	uint64_t seq;       /* of what was passed on; or a tag, or a queue's depth */
 	uint32_t line;      /* the sender's own: where its journal notes it until it has gone */
-	uint32_t reserved;
-	struct job_answer answer; /* of an offer only the place; from_slot is the worker at which the offering began */
+	uint32_t count;
+	union {
+		struct job_answer answer; /* of an offer only the place; from_slot is the worker at which it began */
+		uint64_t tags[MAIL_TAGS_MAX]; /* `count` of them */
+	};
 };
 
 /* Makes a mailbox: ends[0] to read from, ends[1] to write to. 0, or -1 and errno. */
@@ -63,7 +68,8 @@ bool mailbox_hand_on(struct pools *pools, const int *mailboxes, const struct pla
 	unsigned after, unsigned hops);
 
 enum {
-	LETTERS_MAX = 2048, /* kept for one slot; what comes while so many wait is dropped */
+	LETTERS_MAX = 2048, /* kept for one slot; what comes while so many wait is dropped, */
+	CANCELS_MAX = 1024, /* and cancels, of which a client can make any number, while so many do */
 	LETTER_FDS_MAX =
 		512, /* descriptors that wait in letters for all slots together, if there is room for so many */
 };

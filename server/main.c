@@ -212,7 +212,7 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 	}
 	config.identity = &identity;
 	config.max_pipes = pipes_share(config.workers, o->readers);
-	config.max_queues = limits_queues();
+	config.max_queues = limits_queues(limits_hard());
 	config.max_transfers = limits_apply(o->max_transfers, config.workers,
 		limits_helper_fds(config.workers, o->readers) + config.max_queues, &config.worker_transfers);
 	if (config.max_transfers == 0)

@@ -75,7 +75,7 @@ static void unused(struct channel *c)
 
 	list_remove(&q->dirty);
 	notes_free(&q->notes);
-	closer_close_socket(c->source.fd, true);
+	closer_close_harmless(c->source.fd); /* nothing is in it: see register.c */
 	free(q->claims);
 	free(q);
 }
@@ -256,7 +256,7 @@ void queues_add(struct queues *s, const struct queue_facts *facts)
 	/* Without it the worker refuses what the queue asks of it: it knows none of that id. */
 	if (!q || !q->claims) {
 		free(q);
-		closer_close_socket(facts->fd, true);
+		closer_close_harmless(facts->fd);
 		return;
 	}
 	q->channel = (struct channel){

@@ -3,12 +3,14 @@
 
 #include "server/closer.h"
 #include "server/fault.h"
+#include "server/fdpass.h"
 #include "server/mailbox.h"
-#include "server/os/process.h"
 
 #include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+enum { CHANNEL_BYTES = 1024 * 1024 }; /* or as many as net.core.wmem_max allows */
 
 static bool is_seqpacket(int fd)
 {
@@ -19,63 +21,49 @@ static bool is_seqpacket(int fd)
 }
 
 /*
- * What the client has sent into our end will never be read, and may hold descriptors whose last close waits for a file
- * system's server, on whoever closes the socket last: the master, perhaps. So nothing may come any more, and nothing may be
- * there. A record of no bytes looks like the end, but for the credentials that come with every record.
+ * ends[0] is to be the client's. Nothing can ever be sent into ends[1], which nobody else has had: so its last close, by
+ * the master perhaps, never has to let go of somebody's descriptors.
  */
-static bool is_empty_for_good(int fd)
+static int make_channel(int ends[2])
 {
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(64)];
-	char byte;
-	struct iovec iov = {.iov_base = &byte, .iov_len = 1};
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof control,
-	};
-	ssize_t n;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+		return -1;
+	setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &(int){CHANNEL_BYTES}, sizeof(int));
+	return shutdown(ends[1], SHUT_RD);
+}
 
-	if (os_want_credentials(fd) < 0 || shutdown(fd, SHUT_RD) < 0)
-		return false;
-	do
-		n = recvmsg(fd, &msg, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	if (n == 0 && msg.msg_controllen == 0 && !(msg.msg_flags & MSG_CTRUNC))
-		return true;
-	/* Copies of descriptors that came with it. They are not the last ones. */
-	for (struct cmsghdr *c = n >= 0 ? CMSG_FIRSTHDR(&msg) : NULL; c; c = CMSG_NXTHDR(&msg, c)) {
-		for (size_t at = 0; c->cmsg_type == SCM_RIGHTS && at + CMSG_LEN(sizeof(int)) <= c->cmsg_len;
-			at += sizeof(int)) {
-			int copy;
+/* Whatever fails, the client sees the end of what it waits for, and asks anew. */
+static void grant(int box, const struct queue_facts *facts)
+{
+	const struct mail m = {.kind = MAIL_QUEUE, .owner = facts->owner, .id = facts->id, .seq = facts->depth};
+	const struct wire_note note = {.kind = WIRE_NOTE_CHANNEL};
+	int ends[2] = {-1, -1};
 
-			memcpy(&copy, CMSG_DATA(c) + at, sizeof copy);
-			closer_close(copy);
-		}
+	if (make_channel(ends) == 0 && fdpass_send(facts->fd, &note, sizeof note, &ends[0], 1) == 0)
+		mailbox_send(box, &m, ends[1]);
+	for (int i = 0; i < 2; i++) {
+		if (ends[i] >= 0)
+			close(ends[i]);
 	}
-	return false;
 }
 
 static void refuse(int fd, int err)
 {
 	const struct wire_note note = {.kind = WIRE_NOTE_REFUSED, .stat = err};
 
-	send(fd, &note, sizeof note, MSG_DONTWAIT | MSG_NOSIGNAL);
+	fdpass_send(fd, &note, sizeof note, NULL, 0);
 }
 
 void register_queue(int box, const struct queue_facts *facts, int err)
 {
-	const struct mail m = {.kind = MAIL_QUEUE, .owner = facts->owner, .id = facts->id, .seq = facts->depth};
-
 	fault_point("register-received");
 	if (err == 0 && facts->depth == 0)
 		err = EINVAL;
-	if (facts->fd >= 0 && is_seqpacket(facts->fd) && is_empty_for_good(facts->fd)) {
+	if (facts->fd >= 0 && is_seqpacket(facts->fd)) {
 		if (err != 0)
 			refuse(facts->fd, err);
 		else
-			mailbox_send(
-				box, &m, facts->fd); /* if there is no room: the client sees the end, and asks anew */
+			grant(box, facts);
 	}
 	fault_point("register-passed");
 	closer_close(facts->fd);

@@ -73,7 +73,7 @@ static void drop(struct registry *r, struct registered *q)
 	*at = q->next;
 	r->count--;
 	poller_remove(r->poller, q->facts.fd);
-	/* Nothing can be in it that the close would have to wait for: see worker.c. */
+	/* Nothing is in it that the close would have to wait for: see register.c. */
 	close(q->facts.fd);
 	notes_free(&q->notes);
 	free(q);
@@ -270,7 +270,7 @@ static void bury_second(void *arg, uint64_t txnid)
 static void bury_cancel(void *arg, uint64_t queue, uint64_t tag, const struct owner *who)
 {
 	struct registry *r = arg;
-	const struct mail m = {.kind = MAIL_CANCEL_TAG, .owner = *who, .id = queue, .seq = tag};
+	const struct mail m = {.kind = MAIL_CANCEL_TAGS, .owner = *who, .id = queue, .count = 1, .tags = {tag}};
 
 	for (unsigned i = 0; find_owned(r, queue, who) && i < r->workers; i++)
 		outbox_send(&r->outbox, i, &m, -1);

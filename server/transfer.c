@@ -78,7 +78,7 @@ static void let_go_of_dest(struct transfer *t)
 	if (t->is_read || t->dest.fd < 0)
 		return;
 	if (t->move.kind == DEST_PIPE)
-		closer_close_pipe(t->dest.fd);
+		closer_close_harmless(t->dest.fd);
 	else if (dest_is_written(t->move.kind)) /* its last close may write, and ours may be the last */
 		closer_close_later(t->dest.fd);
 	else if (t->move.kind == DEST_TERMINAL)

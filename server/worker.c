@@ -47,12 +47,14 @@ struct worker {
 	bool got_requests;       /* woken for them in this round */
 };
 
-static void cancel_tag(struct worker *w, const struct mail *m)
+static void cancel_tags(struct worker *w, const struct mail *m)
 {
 	const struct queue *q = queues_find(&w->queues, m->id);
 
-	if (q && owner_same(&q->owner, &m->owner))
-		transfer_cancel_tag(q, m->seq);
+	if (!q || !owner_same(&q->owner, &m->owner))
+		return;
+	for (unsigned i = 0; i < m->count; i++)
+		transfer_cancel_tag(q, m->tags[i]);
 }
 
 static void handle_mail(struct worker *w, const struct mail *m, int fd)
@@ -84,8 +86,8 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 	case MAIL_QUEUE:
 		queues_add(&w->queues, &(struct queue_facts){m->id, m->owner, (uint32_t)m->seq, fd});
 		return;
-	case MAIL_CANCEL_TAG:
-		cancel_tag(w, m);
+	case MAIL_CANCEL_TAGS:
+		cancel_tags(w, m);
 		break;
 	case MAIL_LOST:
 		transfer_lost(&w->engine, m->id);

@@ -1222,7 +1222,7 @@ TEST(WireNotes, OnlyWholeOnesOfKnownKinds)
 		wire_put_note(buf, &note);
 		EXPECT_EQ(0u, wire_get_note(buf, sizeof buf, &got, &info)) << kind;
 	}
-	for (uint32_t kind = WIRE_NOTE_REGISTERED; kind < WIRE_NOTE_END; kind++) {
+	for (uint32_t kind = WIRE_NOTE_CHANNEL; kind < WIRE_NOTE_END; kind++) {
 		const wire_note note = {kind, 0, 1, 2, 3};
 		const size_t size = kind == WIRE_NOTE_INFO ? sizeof buf : size_t{WIRE_NOTE_SIZE};
 
