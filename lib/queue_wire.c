@@ -24,6 +24,13 @@ static void close_one(int *fd)
 	*fd = -1;
 }
 
+static void close_channel(struct sfd_queue *q)
+{
+	if (q->channel >= 0)
+		ready_unwatch(&q->ready, q->channel);
+	close_one(&q->channel);
+}
+
 /* ---- Registering */
 
 static int make_pair(struct sfd_queue *q)
@@ -48,7 +55,7 @@ int queue_register(struct sfd_queue *q)
 	int err = q->channel < 0 ? make_pair(q) : 0;
 
 	if (err != 0) {
-		close_one(&q->channel);
+		close_channel(q);
 		close_one(&q->theirs);
 		return err;
 	}
@@ -66,7 +73,7 @@ int queue_register(struct sfd_queue *q)
 /* The end of the channel, before the daemon's consent: a worker died with the only copy of the other end. */
 static void register_anew(struct sfd_queue *q)
 {
-	close_one(&q->channel);
+	close_channel(q);
 	q->state = QUEUE_NEW;
 	if (++q->tries >= REGISTER_TRIES_MAX)
 		queue_end(q, SFD_STAT_WORKER_DIED, ECONNREFUSED);
@@ -239,7 +246,7 @@ static bool take_channel(struct sfd_queue *q)
 		q->lengths[q->count++] = (unsigned)n;
 		return false;
 	}
-	close_one(&q->channel);
+	close_channel(q);
 	q->channel = fd;
 	q->state = QUEUE_REGISTERED;
 	if (fd < 0 || ready_watch(&q->ready, fd) < 0) {
@@ -321,7 +328,7 @@ void queue_open(struct sfd_queue *q)
 void queue_end(struct sfd_queue *q, int stat, int err)
 {
 	/* First of all, so that no other daemon can take what is reported as ended. */
-	close_one(&q->channel);
+	close_channel(q);
 	close_one(&q->theirs);
 	q->state = QUEUE_ENDED;
 	q->ended_by = err;

@@ -44,6 +44,11 @@ int ready_watch(struct ready *r, int fd)
 	return watch(r, fd, EPOLLIN);
 }
 
+void ready_unwatch(struct ready *r, int fd)
+{
+	epoll_ctl(r->poller, EPOLL_CTL_DEL, fd, NULL);
+}
+
 /* Adding to a count that is not zero says nothing new to who polls, but wakes who waits for an edge. */
 void ready_ring(struct ready *r)
 {

@@ -20,8 +20,12 @@ struct ready {
 int ready_init(struct ready *r, int srv);
 void ready_close(struct ready *r);
 
-/* Readable while `fd` is, until that is closed. 0, or -1 and errno. */
+/*
+ * Readable while `fd` is. 0, or -1 and errno. To be stopped before `fd` is closed: a forked child may hold a copy, which would
+ * go on reporting.
+ */
 int ready_watch(struct ready *r, int fd);
+void ready_unwatch(struct ready *r, int fd);
 
 /* Readable because the library has something; again, if it was so before. Not so any more. */
 void ready_ring(struct ready *r);

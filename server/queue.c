@@ -4,6 +4,7 @@
 #include "server/closer.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -246,11 +247,23 @@ static const struct channel_ops queue_ops = {
 
 /* ---- The beginning */
 
+static bool has_hung_up(const struct queue *q)
+{
+	struct pollfd p = {.fd = q->channel.source.fd};
+
+	return poll(&p, 1, 0) > 0 && p.revents & (POLLHUP | POLLERR);
+}
+
 void queues_add(struct queues *s, const struct queue_facts *facts)
 {
-	struct queue **at = bucket(s, facts->id);
-	struct queue *q = queues_find(s, facts->id) ? NULL : calloc(1, sizeof *q);
+	struct queue **at = bucket(s, facts->id), *q = queues_find(s, facts->id);
 
+	/* The master has let go of one whose client has: then it is another one by the same id. Else it is the same. */
+	if (q && has_hung_up(q)) {
+		set_gone(q);
+		q = NULL;
+	}
+	q = q ? NULL : calloc(1, sizeof *q);
 	if (q)
 		q->claims = calloc(facts->depth, sizeof *q->claims);
 	/* Without it the worker refuses what the queue asks of it: it knows none of that id. */
