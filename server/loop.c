@@ -9,6 +9,7 @@
 enum {
 	SHORT_WAIT_NS = 25 * 1000,
 	SHORT_WAITS_MIN = 16,
+	QUICK_WAITS_MIN = 4,
 };
 
 uint64_t clock_now_ns(void)
@@ -25,6 +26,7 @@ int loop_init(struct loop *loop)
 	loop->now_ns = clock_now_ns();
 	loop->short_waits = 0;
 	loop->may_spin = os_cpu_count() > 1;
+	loop->busy = (struct busy_poll){.ns = 0};
 	loop->poller = poller_new();
 	return loop->poller < 0 ? -1 : 0;
 }
@@ -51,21 +53,58 @@ void loop_unwatch(struct loop *loop, struct source *source)
 	}
 }
 
+static bool take_turn(const struct busy_poll *b)
+{
+	uint32_t nobody = 0;
+
+	return atomic_load_explicit(b->turn, memory_order_relaxed) == b->self ||
+	       atomic_compare_exchange_strong(b->turn, &nobody, b->self);
+}
+
+static void leave_turn(const struct busy_poll *b)
+{
+	uint32_t self = b->self;
+
+	if (b->ns > 0)
+		atomic_compare_exchange_strong(b->turn, &self, 0);
+}
+
 /*
- * Waits. A destination that is drained as fast as it is filled (a pipe, 64 KiB at a time) would have us fall asleep and be
- * woken ten thousand times a second, and those switches are most of the cost. So after some waits in a row that were
- * shorter than a sleep is worth, the next ones look again for about that long first. The processor is offered to others
- * between two looks, and one look in vain ends it: a quiet loop always sleeps.
+ * How long to look before sleeping. A destination that is drained as fast as it is filled (a pipe, 64 KiB at a time) would
+ * have us fall asleep and be woken ten thousand times a second, and those switches are most of the cost. So after some
+ * waits in a row that were shorter than a sleep is worth, the next ones look again for about that long first. Requests are
+ * looked for for longer.
+ */
+static uint64_t look_ns(struct loop *loop)
+{
+	const struct busy_poll *b = &loop->busy;
+
+	if (!loop->may_spin)
+		return 0;
+	if (b->ns > 0 && b->quick >= QUICK_WAITS_MIN && take_turn(b))
+		return b->ns;
+	return loop->short_waits >= SHORT_WAITS_MIN ? SHORT_WAIT_NS : 0;
+}
+
+static void note_wait(struct loop *loop, uint64_t waited_ns, bool in_vain)
+{
+	loop->short_waits = waited_ns < SHORT_WAIT_NS ? loop->short_waits + 1 : 0;
+	loop->busy.quick = waited_ns < loop->busy.ns && !in_vain ? loop->busy.quick + 1 : 0;
+}
+
+/*
+ * The processor is offered to others between two looks, and one look in vain ends it: a quiet loop always sleeps.
  */
 static int wait_for_events(struct loop *loop, int timeout_ms)
 {
-	uint64_t start, end;
+	uint64_t start, end, most;
 	int n = 0;
 
 	if (timeout_ms == 0 || !loop->may_spin)
 		return poller_wait(loop->poller, loop->batch, LOOP_BATCH, timeout_ms);
 	start = end = clock_now_ns();
-	while (n == 0 && loop->short_waits >= SHORT_WAITS_MIN && end - start < SHORT_WAIT_NS) {
+	most = look_ns(loop);
+	while (n == 0 && end - start < most) {
 		n = poller_wait(loop->poller, loop->batch, LOOP_BATCH, 0);
 		if (n == 0)
 			sched_yield();
@@ -73,11 +112,9 @@ static int wait_for_events(struct loop *loop, int timeout_ms)
 	}
 	if (n != 0)
 		return n;
+	leave_turn(&loop->busy);
 	n = poller_wait(loop->poller, loop->batch, LOOP_BATCH, timeout_ms);
-	if (clock_now_ns() - start < SHORT_WAIT_NS)
-		loop->short_waits++;
-	else
-		loop->short_waits = 0;
+	note_wait(loop, clock_now_ns() - start, n <= 0);
 	return n;
 }
 

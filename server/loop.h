@@ -5,6 +5,7 @@
 
 #include "server/os/poller.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,12 +19,24 @@ struct source {
 	void (*on_event)(struct source *source, unsigned events);
 };
 
+/*
+ * Looking for events for a while before sleeping, as long as they come quickly: whoever waits for an answer is not kept
+ * waiting for a processor to wake up. Of all processes that share `turn` one does so at a time.
+ */
+struct busy_poll {
+	uint64_t ns;            /* how long; 0: not at all */
+	_Atomic uint32_t *turn; /* 0, or whose turn it is */
+	uint32_t self;          /* this one's name there; not 0 */
+	unsigned quick;         /* waits in a row that were shorter than that */
+};
+
 struct loop {
 	int poller;
 	int pending, next;    /* events of the current batch */
 	uint64_t now_ns;      /* CLOCK_MONOTONIC, read after each wait */
 	unsigned short_waits; /* in a row */
 	bool may_spin;        /* there is another processor for whoever is waited for */
+	struct busy_poll busy;
 	struct poller_event batch[LOOP_BATCH];
 };
 

@@ -99,6 +99,7 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 		.worker_transfers = config->worker_transfers,
 		.open_timeout_ms = config->options->open_timeout_ms,
 		.io_timeout_ms = config->options->io_timeout_ms,
+		.busy_poll_us = os_cpu_quota() < 200 ? 0 : config->options->busy_poll_us,
 		.readers = config->options->readers,
 		.max_pipes = config->max_pipes,
 		.request_sock = config->listener->sock,
@@ -184,6 +185,7 @@ static void note_death(struct master *m, unsigned slot, int status)
 			(int)child->pid, WEXITSTATUS(status), delay);
 	child->pid = 0;
 	child->respawn_ns = now + (uint64_t)delay * 1000000;
+	atomic_compare_exchange_strong(&m->stats[0].polling, &(uint32_t){slot + 1}, 0);
 	/* What it held is gone; this is the one thing of its column that is not a sum over time. */
 	atomic_store_explicit(&m->stats[slot].active, 0, memory_order_relaxed);
 	/* The others learn that its copies are closed, and one of them takes the wakeup that may have died with it. */

@@ -18,6 +18,7 @@ enum {
 	OPT_READERS,
 	OPT_READERS_PER_DEVICE,
 	OPT_IO_TIMEOUT,
+	OPT_BUSY_POLL,
 };
 
 const char options_help[] =
@@ -40,6 +41,8 @@ const char options_help[] =
 	"                            how many of them one device may take (4)\n"
 	"      --io-timeout MS       how long a disk may take before a request ends; 0: for ever\n"
 	"                            (60000)\n"
+	"      --busy-poll USEC      how long a worker looks for requests before it sleeps, while they\n"
+	"                            come closer together than that; 0: not at all (100)\n"
 	"  -d, --daemonize           go to the background once ready; log to the system log\n"
 	"  -p, --sync-parent         leave when the process that started this one ends\n"
 	"      --ready-fd FD         write an int to this descriptor once: 0 when ready, else an errno\n"
@@ -62,6 +65,7 @@ static const struct option long_options[] = {
 	{"readers", required_argument, NULL, OPT_READERS},
 	{"readers-per-device", required_argument, NULL, OPT_READERS_PER_DEVICE},
 	{"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
+	{"busy-poll", required_argument, NULL, OPT_BUSY_POLL},
 	{"ping", no_argument, NULL, OPT_PING},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -122,6 +126,8 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 		return take_number(&o->readers_per_device, "--readers-per-device", arg, 1, READERS_MAX, c);
 	case OPT_IO_TIMEOUT:
 		return take_number(&o->io_timeout_ms, "--io-timeout", arg, 0, INT_MAX, c);
+	case OPT_BUSY_POLL:
+		return take_number(&o->busy_poll_us, "--busy-poll", arg, 0, BUSY_POLL_MAX_US, c);
 	case OPT_PING:
 		o->action = ACTION_PING;
 		return 0;
@@ -171,6 +177,7 @@ int options_parse(struct options *o, int argc, char *argv[], char *error, size_t
 		.readers = READERS_DEFAULT,
 		.readers_per_device = READERS_PER_DEVICE_DEFAULT,
 		.io_timeout_ms = IO_TIMEOUT_DEFAULT_MS,
+		.busy_poll_us = BUSY_POLL_DEFAULT_US,
 		.ready_fd = -1,
 	};
 	optind = 0; /* glibc: start over, also when called again */

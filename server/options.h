@@ -11,6 +11,8 @@ enum {
 	TRANSFERS_MAX = 1000000,
 	TRANSFERS_DEFAULT = 10000,
 	OPEN_TIMEOUT_DEFAULT_MS = 30000,
+	BUSY_POLL_DEFAULT_US = 100,
+	BUSY_POLL_MAX_US = 10000,
 	READERS_MAX = 64,
 	READERS_DEFAULT = 16,
 	READERS_PER_DEVICE_DEFAULT = 4,
@@ -37,6 +39,7 @@ struct options {
 	unsigned readers; /* of each kind: those that open, read, write */
 	unsigned readers_per_device;
 	unsigned io_timeout_ms; /* 0: none */
+	unsigned busy_poll_us;  /* 0: not at all */
 	unsigned workers;       /* 0: one for each online CPU */
 	bool daemonize;
 	bool sync_parent;

@@ -34,6 +34,8 @@ struct stats_device {
 /* One worker's counters. */
 struct stats {
 	_Alignas(64) counter active; /* transfers now: what --max-transfers bounds */
+	_Atomic uint32_t
+		polling; /* of the first column only: the slot, plus one, of the worker that polls; see loop.h */
 	_Atomic unsigned generation; /* which of the slot's workers this is; the master's to write */
 	counter refusals;            /* channels kept only because a refusal could not be written yet */
 	counter idle_ns;             /* when the worker last had nothing to do (CLOCK_MONOTONIC) */

@@ -369,6 +369,12 @@ static struct worker *worker_new(const struct worker_config *config)
 	outbox_init(&w->outbox, config->mailboxes, config->workers, letter_fds(config));
 	if (open_journal(w) < 0 || engine_init(&w->engine, &engine) < 0 || watch_all(w) < 0)
 		return NULL; /* the process ends, and everything with it */
+	w->engine.loop.may_spin = w->engine.loop.may_spin && config->busy_poll_us > 0;
+	w->engine.loop.busy = (struct busy_poll){
+		.ns = (uint64_t)config->busy_poll_us * 1000,
+		.turn = &config->stats[0].polling,
+		.self = config->slot + 1,
+	};
 	queues_init(&w->queues, &w->pen, &w->engine.loop, w->engine.own);
 	registry_each(config->registry, add_queue, &w->queues);
 	return w;

@@ -47,6 +47,12 @@ enum os_fate {
 };
 enum os_fate os_fate(pid_t pid);
 
+/*
+ * How much processor time the process may have, in percent of one processor: os_cpu_count() times 100, or less. Linux: cpu.max
+ * of its cgroup and of those above (cgroup v2).
+ */
+unsigned os_cpu_quota(void);
+
 /* Shows `title` as the process's name (15 bytes count). */
 void os_set_title(const char *title);
 

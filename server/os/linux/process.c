@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <sched.h>
 #include <signal.h>
@@ -110,6 +111,50 @@ unsigned os_cpu_count(void)
 	if (sched_getaffinity(0, sizeof set, &set) < 0)
 		return 1; /* more processors than cpu_set_t has bits, or none that we know of */
 	return (unsigned)CPU_COUNT(&set);
+}
+
+/* "MAX PERIOD" in microseconds, MAX being "max" for no limit. In percent; UINT_MAX: none. */
+static unsigned read_cpu_max(const char *path)
+{
+	unsigned long max = 0, period = 0;
+	unsigned quota = UINT_MAX;
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return quota;
+	if (fscanf(f, "%lu %lu", &max, &period) == 2 && period > 0)
+		quota = (unsigned)(max * 100 / period);
+	fclose(f);
+	return quota;
+}
+
+unsigned os_cpu_quota(void)
+{
+	const char mount[] = "/sys/fs/cgroup", name[] = "/cpu.max";
+	char line[1024], path[sizeof mount + sizeof line + sizeof name];
+	unsigned least = os_cpu_count() * 100;
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof line, f))
+		found = strncmp(line, "0::/", 4) == 0;
+	if (f)
+		fclose(f);
+	if (!found)
+		return least;
+	line[strcspn(line, "\n")] = '\0';
+	/* From its own group up to the root of what it can see. */
+	for (char *group = line + 3, *slash; *group; *slash = '\0') {
+		unsigned quota;
+
+		snprintf(path, sizeof path, "%s%s%s", mount, group, name);
+		quota = read_cpu_max(path);
+		least = quota < least ? quota : least;
+		slash = strrchr(group, '/');
+		if (!slash)
+			break;
+	}
+	return least;
 }
 
 void os_set_title(const char *title)
