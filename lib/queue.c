@@ -294,9 +294,10 @@ int sfd_queue_submit(struct sfd_queue *q)
 	if (q->state == QUEUE_ENDED) {
 		err = q->ended_by;
 	} else if (q->state == QUEUE_OPEN) {
+		ready_stop_waiting(&q->ready);
 		queue_push(q);
 		sent = queue_send_staged(q, &err);
-		if (err == ETOOMANYREFS || err == ENOBUFS || err == ENOMEM)
+		if (err != 0 && err != EAGAIN)
 			ready_wait(&q->ready);
 		queue_push(q); /* descriptors that turned out to be closed */
 	} else if (q->stage.live > 0) {

@@ -83,6 +83,22 @@ static void register_anew(struct sfd_queue *q)
 
 /* ---- Sending */
 
+/* Ends a staged request on its own. */
+static void fail_staged(struct sfd_queue *q, uint32_t i, int err)
+{
+	const uint32_t slot = q->stage.line[i].slot;
+
+	stage_drop(&q->stage, i);
+	if (q->slots.all[slot].state == SLOT_STAGED) {
+		slots_end(&q->slots, slot, err);
+	} else {
+		/* A send-open: the daemon has the file open, and is told to let go; see cancel_stat() in queue.c. */
+		q->slots.all[slot].second_staged = false;
+		q->slots.all[slot].stat = err;
+		queue_cancel_later(q, slot);
+	}
+}
+
 /* Ends those whose descriptor has been closed meanwhile. False if there is none. */
 static bool drop_closed(struct sfd_queue *q, const struct stage_batch *b)
 {
@@ -93,20 +109,33 @@ static bool drop_closed(struct sfd_queue *q, const struct stage_batch *b)
 
 		if (e->dropped || e->fd < 0 || fcntl(e->fd, F_GETFD) >= 0)
 			continue;
+		fail_staged(q, i, EBADF);
 		found = true;
-		stage_drop(&q->stage, i);
-		if (q->slots.all[e->slot].state == SLOT_STAGED) {
-			slots_end(&q->slots, e->slot, EBADF);
-		} else {
-			/* A send-open: the daemon has the file open, and is told to let go; see cancel_stat() in queue.c. */
-			q->slots.all[e->slot].second_staged = false;
-			q->slots.all[e->slot].stat = EBADF;
-			queue_cancel_later(q, e->slot);
-		}
 	}
 	return found;
 }
 
+/* The one live request of a batch. */
+static uint32_t only_one(const struct sfd_queue *q)
+{
+	uint32_t i = q->stage.first;
+
+	while (q->stage.line[i].dropped)
+		i++;
+	return i;
+}
+
+/* What concerns the socket or the system, and not what is sent there. */
+static bool concerns_all(int err)
+{
+	return must_wait(err) || err == ECONNREFUSED || err == ENOTCONN || err == ECONNRESET || err == EPIPE ||
+	       err == ENOTSOCK || err == EBADF || err == EDESTADDRREQ || err == ENOENT;
+}
+
+/*
+ * A datagram may be refused for one of the descriptors (EINVAL: an io_uring's), or for its size, if somebody has made the
+ * socket's buffer small. Then smaller ones are sent until it is known which request that is, and that one ends.
+ */
 int queue_send_staged(struct sfd_queue *q, int *err)
 {
 	struct stage_batch b;
@@ -119,11 +148,16 @@ int queue_send_staged(struct sfd_queue *q, int *err)
 		if (fdmsg_send_pieces(q->srv, b.iov, b.pieces, b.fds, b.nfds) == 0) {
 			stage_sent(&q->stage, &b);
 			sent += (int)b.count;
-		} else if (errno == EMSGSIZE && b.count > 1) {
-			most = b.count / 2; /* somebody has made the socket's buffer small */
-		} else if (errno != EINTR && !(errno == EBADF && drop_closed(q, &b))) {
+		} else if (errno == EINTR || (errno == EBADF && drop_closed(q, &b))) {
+			continue;
+		} else if (concerns_all(errno)) {
 			*err = errno;
 			break;
+		} else if (b.count > 1) {
+			most = b.count / 2;
+		} else {
+			fail_staged(q, only_one(q), errno);
+			most = WIRE_COUNT_MAX;
 		}
 	}
 	return sent;
@@ -187,6 +221,8 @@ void queue_push(struct sfd_queue *q)
 {
 	int err = 0;
 
+	if (q->state == QUEUE_NEW || (q->state == QUEUE_OPEN && q->first_cancel != SLOT_NONE))
+		ready_stop_waiting(&q->ready); /* until it turns out that there is still a reason to */
 	if (q->state == QUEUE_NEW)
 		err = queue_register(q);
 	while (err == 0 && q->state == QUEUE_OPEN && q->first_cancel != SLOT_NONE) {

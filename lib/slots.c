@@ -3,13 +3,19 @@
 
 #include <string.h>
 
+/* Chains: at least two. */
+static unsigned bits_for(uint32_t n)
+{
+	unsigned bits = 1;
+
+	while (UINT32_C(1) << bits < n)
+		bits++;
+	return bits;
+}
+
 static uint32_t round_up(uint32_t n)
 {
-	uint32_t size = 1;
-
-	while (size < n)
-		size *= 2;
-	return size;
+	return UINT32_C(1) << bits_for(n);
 }
 
 size_t slots_bytes(uint32_t depth)
@@ -24,7 +30,7 @@ void slots_init(struct slots *s, uint32_t depth, void *memory)
 	*s = (struct slots){
 		.all = memory,
 		.depth = depth,
-		.mask = size - 1,
+		.shift = 64 - bits_for(depth),
 		.free = 0,
 		.over_first = SLOT_NONE,
 		.over_last = SLOT_NONE,
@@ -37,10 +43,10 @@ void slots_init(struct slots *s, uint32_t depth, void *memory)
 		s->all[i].next = i + 1 < depth ? i + 1 : SLOT_NONE;
 }
 
-/* Pointers and small numbers alike: the high bits of the product depend on all of them. */
+/* Pointers and small numbers alike: the highest bits of the product depend on all of them. */
 static uint32_t hash(const struct slots *s, uint64_t n)
 {
-	return (uint32_t)(n * UINT64_C(0x9e3779b97f4a7c15) >> 40) & s->mask;
+	return (uint32_t)(n * UINT64_C(0x9e3779b97f4a7c15) >> s->shift);
 }
 
 uint32_t slots_take(struct slots *s, uint64_t user_data)
@@ -58,9 +64,12 @@ uint32_t slots_take(struct slots *s, uint64_t user_data)
 		.generation = slot->generation,
 		.next = SLOT_NONE,
 		.next_in_data = *chain,
+		.prev_in_data = SLOT_NONE,
 		.next_in_txn = SLOT_NONE,
 		.state = SLOT_STAGED,
 	};
+	if (*chain != SLOT_NONE)
+		s->all[*chain].prev_in_data = i;
 	*chain = i;
 	return i;
 }
@@ -68,12 +77,14 @@ uint32_t slots_take(struct slots *s, uint64_t user_data)
 void slots_give_back(struct slots *s, uint32_t i)
 {
 	struct slot *slot = &s->all[i];
-	uint32_t *at = &s->by_data[hash(s, slot->user_data)];
 
 	slots_unopen(s, i);
-	while (*at != i)
-		at = &s->all[*at].next_in_data;
-	*at = slot->next_in_data;
+	if (slot->prev_in_data == SLOT_NONE)
+		s->by_data[hash(s, slot->user_data)] = slot->next_in_data;
+	else
+		s->all[slot->prev_in_data].next_in_data = slot->next_in_data;
+	if (slot->next_in_data != SLOT_NONE)
+		s->all[slot->next_in_data].prev_in_data = slot->prev_in_data;
 	slot->generation++;
 	slot->state = SLOT_FREE;
 	slot->next = s->free;

@@ -26,12 +26,12 @@ struct slot {
 	uint64_t user_data;
 	uint64_t txnid; /* of an open that waits for its send-open; else 0 */
 	uint32_t generation;
-	uint32_t next;         /* free: the next free one; over: the next one whose event waits */
-	uint32_t next_in_data; /* in the chain of those whose user_data hash alike, and of those whose txnid does */
-	uint32_t next_in_txn;
-	uint32_t next_cancel, prev_cancel; /* of those whose cancel could not be sent yet */
-	uint32_t staged;                   /* where its request, or its send-open, is staged */
-	int32_t stat;                      /* over: how */
+	uint32_t next;                       /* free: the next free one; over: the next one whose event waits */
+	uint32_t next_in_data, prev_in_data; /* in the chain of those whose user_data hash alike */
+	uint32_t next_in_txn;                /* and of those whose txnid does */
+	uint32_t next_cancel, prev_cancel;   /* of those whose cancel could not be sent yet */
+	uint32_t staged;                     /* where its request, or its send-open, is staged */
+	int32_t stat;                        /* over: how */
 	uint8_t state;
 	bool is_open;       /* it is an open, not a send */
 	bool second_staged; /* its send-open has not been sent */
@@ -41,7 +41,8 @@ struct slot {
 struct slots {
 	struct slot *all;
 	uint32_t *by_data, *by_txn;
-	uint32_t depth, mask;
+	uint32_t depth;
+	unsigned shift; /* of a hash, for as many chains as there are */
 	uint32_t free;
 	uint32_t used;
 	uint32_t over_first, over_last;

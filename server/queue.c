@@ -15,9 +15,9 @@ static struct queue *of(struct channel *c)
 	return container_of(c, struct queue, channel);
 }
 
-void queues_init(struct queues *s, struct journal_pen *pen, struct loop *loop, struct stats *own)
+void queues_init(struct queues *s, struct journal_pen *pen, uint32_t reserve, struct loop *loop, struct stats *own)
 {
-	*s = (struct queues){.pen = pen, .loop = loop, .own = own};
+	*s = (struct queues){.reserve = reserve, .pen = pen, .loop = loop, .own = own};
 	list_init(&s->dirty);
 }
 
@@ -95,8 +95,31 @@ static int watch_room(struct queue *q)
 	return loop_watch(q->set->loop, &q->channel.source, events);
 }
 
+static struct queue *largest(const struct queues *s)
+{
+	struct queue *found = NULL;
+
+	for (unsigned i = 0; i < QUEUE_BUCKETS; i++) {
+		for (struct queue *q = s->buckets[i]; q; q = q->next) {
+			if (!found || q->notes.outcomes > found->notes.outcomes)
+				found = q;
+		}
+	}
+	return found;
+}
+
+/* Outcomes that their clients do not read have lines in the journal. Before others get none, who keeps most of them ends. */
+static void relieve(struct queues *s)
+{
+	struct queue *q;
+
+	while (s->pen->count < s->reserve && (q = largest(s)) != NULL && q->notes.outcomes > 0)
+		give_up(q);
+}
+
 static void flush(struct queue *q)
 {
+	struct queues *set = q->set;
 	int err;
 
 	if (q->channel.gone)
@@ -108,6 +131,8 @@ static void flush(struct queue *q)
 		set_gone(q);
 	else if (err != 0)
 		give_up(q);
+	else if (q->notes.blocked)
+		relieve(set);
 }
 
 static void put(struct queue *q, const struct wire_note *note, const struct sfd_file_info *info, uint32_t line)

@@ -27,12 +27,14 @@ enum { QUEUE_BUCKETS = 256 };
 struct queues {
 	struct queue *buckets[QUEUE_BUCKETS];
 	struct list dirty;
+	uint32_t reserve; /* lines of the journal that outcomes which nobody reads may not take */
 	struct journal_pen *pen;
 	struct loop *loop;
 	struct stats *own;
 };
 
-void queues_init(struct queues *s, struct journal_pen *pen, struct loop *loop, struct stats *own);
+/* `reserve`: for how many transfers there has to be a line in the journal, whoever does not read what he is told. */
+void queues_init(struct queues *s, struct journal_pen *pen, uint32_t reserve, struct loop *loop, struct stats *own);
 
 /* What the master says of a queue. */
 struct queue_facts {

@@ -375,7 +375,7 @@ static struct worker *worker_new(const struct worker_config *config)
 		.turn = &config->stats[0].polling,
 		.self = config->slot + 1,
 	};
-	queues_init(&w->queues, &w->pen, &w->engine.loop, w->engine.own);
+	queues_init(&w->queues, &w->pen, config->worker_transfers, &w->engine.loop, w->engine.own);
 	registry_each(config->registry, add_queue, &w->queues);
 	return w;
 }

@@ -20,7 +20,7 @@ struct worker_config {
 	unsigned worker_transfers; /* what this worker's descriptors are enough for */
 	unsigned open_timeout_ms;
 	unsigned io_timeout_ms;          /* 0: none */
-	unsigned busy_poll_us; /* 0: not at all */
+	unsigned busy_poll_us;           /* 0: not at all */
 	unsigned readers;                /* of each kind */
 	unsigned max_pipes;              /* for cold bytes */
 	int request_sock;                /* shared by all workers */
