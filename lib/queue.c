@@ -52,8 +52,6 @@ static void release(struct sfd_queue *q)
 {
 	if (q->channel >= 0)
 		close(q->channel);
-	if (q->theirs >= 0)
-		close(q->theirs);
 	ready_close(&q->ready);
 	if (q->mark)
 		munmap(q->mark, (size_t)sysconf(_SC_PAGESIZE));
@@ -99,13 +97,13 @@ struct sfd_queue *sfd_queue_new(int srv, unsigned depth)
 	q = calloc(1, sizeof *q);
 	if (!q)
 		return NULL;
-	*q = (struct sfd_queue){.srv = srv, .channel = -1, .theirs = -1, .first_cancel = SLOT_NONE};
+	*q = (struct sfd_queue){.srv = srv, .channel = -1, .first_cancel = SLOT_NONE};
 	if (ready_init(&q->ready, srv) < 0 || allocate(q, depth) < 0)
 		return give_up(q, errno);
 	mark_ours(q);
 	err = queue_register(q);
 	/* A socket that is full now is no reason to fail; descriptors or memory that are missing here are one. */
-	if (err != 0 && (q->channel < 0 || (err != EAGAIN && err != ETOOMANYREFS && err != ENOBUFS)))
+	if (err != 0 && err != EAGAIN && err != ETOOMANYREFS && err != ENOBUFS)
 		return give_up(q, err);
 	if (err != 0 && err != EAGAIN)
 		ready_wait(&q->ready);

@@ -25,8 +25,7 @@ enum queue_state {
 
 struct sfd_queue {
 	int srv; /* not owned */
-	int channel;
-	int theirs; /* the other end of what the answer to the registration comes by, until it has been sent; -1: none */
+	int channel; /* -1: none */
 	uint64_t id;
 	enum queue_state state;
 	int ended_by;

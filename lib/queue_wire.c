@@ -13,8 +13,8 @@
 /* What goes away by itself. POLLOUT tells of EAGAIN only; all others are tried again after a while. */
 static bool must_wait(int err)
 {
-	return err == EAGAIN || err == ETOOMANYREFS || err == ENOBUFS || err == ENOMEM || err == EMFILE ||
-	       err == ENFILE;
+	return err == EAGAIN || err == EINTR || err == ETOOMANYREFS || err == ENOBUFS || err == ENOMEM ||
+	       err == EMFILE || err == ENFILE;
 }
 
 static void close_one(int *fd)
@@ -33,7 +33,8 @@ static void close_channel(struct sfd_queue *q)
 
 /* ---- Registering */
 
-static int make_pair(struct sfd_queue *q)
+/* What the answer to the registration comes by. */
+static int make_pair(struct sfd_queue *q, int *theirs)
 {
 	int ends[2];
 
@@ -43,31 +44,43 @@ static int make_pair(struct sfd_queue *q)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
 		return errno;
 	q->channel = ends[0];
-	q->theirs = ends[1];
+	*theirs = ends[1];
 	return ready_watch(&q->ready, q->channel) < 0 ? errno : 0;
 }
 
-int queue_register(struct sfd_queue *q)
+static int send_registration(const struct sfd_queue *q, int theirs)
 {
 	struct wire_request r = {.op = WIRE_OP_REGISTER, .length = q->slots.depth};
-	struct wire_header h = {.version = WIRE_VERSION, .count = 1, .channel = WIRE_CHANNEL_QUEUE};
+	struct wire_header h = {
+		.version = WIRE_VERSION,
+		.count = 1,
+		.channel = WIRE_CHANNEL_QUEUE,
+		.queue_id = q->id,
+	};
 	unsigned char buf[WIRE_HEADER_SIZE + WIRE_REQUEST_SIZE];
-	int err = q->channel < 0 ? make_pair(q) : 0;
 
-	if (err != 0) {
-		close_channel(q);
-		close_one(&q->theirs);
-		return err;
-	}
-	h.queue_id = q->id;
 	wire_put_header(buf, &h, sizeof buf);
 	wire_put_request(buf + WIRE_HEADER_SIZE, &r);
-	if (fdmsg_send(q->srv, buf, sizeof buf, &q->theirs, 1) < 0)
-		return errno;
-	/* Only the daemon has that end now, so that we see it go. */
-	close_one(&q->theirs);
-	q->state = QUEUE_ASKED;
-	return 0;
+	return fdmsg_send(q->srv, buf, sizeof buf, &theirs, 1) < 0 ? errno : 0;
+}
+
+/*
+ * Their end is closed in any case, and made again the next time: the daemon is to have the only one, so that we see it go;
+ * a child that is forked meanwhile would keep a copy.
+ */
+int queue_register(struct sfd_queue *q)
+{
+	int theirs = -1;
+	int err = make_pair(q, &theirs);
+
+	if (err == 0)
+		err = send_registration(q, theirs);
+	close_one(&theirs);
+	if (err == 0)
+		q->state = QUEUE_ASKED;
+	else
+		close_channel(q);
+	return err;
 }
 
 /* The end of the channel, before the daemon's consent: a worker died with the only copy of the other end. */
@@ -365,7 +378,6 @@ void queue_end(struct sfd_queue *q, int stat, int err)
 {
 	/* First of all, so that no other daemon can take what is reported as ended. */
 	close_channel(q);
-	close_one(&q->theirs);
 	q->state = QUEUE_ENDED;
 	q->ended_by = err;
 	q->count = q->current = q->at = 0;
