@@ -63,12 +63,10 @@ void child_settle(const char *title, int *keep, unsigned n, const struct identit
 	}
 }
 
-void child_close_ranks(const int *keep, unsigned n)
+void child_close_ranks(int highest)
 {
-	int fd, highest = -1;
+	int fd;
 
-	for (unsigned i = 0; i < n; i++)
-		highest = keep[i] > highest ? keep[i] : highest;
 	do
 		fd = open("/dev/null", O_PATH | O_CLOEXEC);
 	while (fd >= 0 && fd < highest);

@@ -87,6 +87,18 @@ static int set_signals(void)
 
 /* ---- Children */
 
+/* Of what every worker has: the last thing that was made before the first of them. */
+static int highest_fd(const struct master *m)
+{
+	int highest = m->registry.box[1];
+
+	for (unsigned kind = 0; kind < POOL_KINDS; kind++) {
+		for (unsigned i = 0; i < pools_places(m->pools); i++)
+			highest = m->helpers.box_write[kind][i] > highest ? m->helpers.box_write[kind][i] : highest;
+	}
+	return highest;
+}
+
 static struct worker_config worker_config(const struct master *m, unsigned slot, int ready_fd)
 {
 	const struct master_config *config = m->config;
@@ -109,6 +121,7 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 		.mail_fd = m->mail_read[slot],
 		.mailboxes = m->mail_write,
 		.master_fd = m->helpers.wanted[1],
+		.highest_fd = highest_fd(m),
 		.registry_box = m->registry.box[1],
 		.registry = &m->registry,
 		.journal = journal_of(m->journals, slot),

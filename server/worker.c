@@ -274,7 +274,6 @@ static void settle(const struct worker_config *config)
 	}
 	snprintf(title, sizeof title, "sendfiled-w%u", config->slot);
 	child_settle(title, keep, n, &config->identity);
-	child_close_ranks(keep, n + CHILD_STDIO);
 	tick_init();
 }
 
@@ -422,5 +421,6 @@ void worker_main(const struct worker_config *config)
 	if (write(config->ready_fd, "", 1) != 1)
 		_exit(EX_OSERR);
 	close(config->ready_fd);
+	child_close_ranks(config->highest_fd);
 	serve(w);
 }

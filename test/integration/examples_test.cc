@@ -2,6 +2,7 @@
 // The programs in examples/, and the one in README.md, do what they say when they are run as they say.
 #include "test/support/fixture.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fcntl.h>
 #include <fstream>
@@ -47,6 +48,21 @@ class ExamplesTest : public SfdTest
 		return read_whole(dir() + "/stderr");
 	}
 };
+
+TEST_F(ExamplesTest, Queue)
+{
+	start();
+	const std::string content = add_file("file", 300000);
+	std::string names;
+
+	for (int i = 0; i < 300; i++) /* more than the queue is deep */
+		names += i == 7 ? "missing " : "file ";
+	const Output o = run(example("queue", names));
+	EXPECT_EQ(1, WEXITSTATUS(o.status)) << complaint();
+	EXPECT_NE(std::string::npos, o.text.find("missing: No such file or directory, 0 bytes"));
+	EXPECT_NE(std::string::npos, o.text.find("file: success, 4096 bytes: " + content.substr(0, 1)));
+	EXPECT_EQ(300, std::count(o.text.begin(), o.text.end(), '\n'));
+}
 
 TEST_F(ExamplesTest, SendFile)
 {

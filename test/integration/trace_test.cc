@@ -177,6 +177,39 @@ class Trace : public SfdTest, public ::testing::WithParamInterface<unsigned>
 		EXPECT_EQ(ETIMEDOUT, read_outcome(timed_out).stat());
 	}
 
+	// Many requests in one datagram, of each kind, and their cancels.
+	void queued()
+	{
+		sfd_queue *const q = sfd_queue_new(srv(), 64);
+		std::vector<Ends> pipes;
+		sfd_event events[64];
+		size_t done = 0, asked = 0;
+
+		ASSERT_NE(nullptr, q);
+		for (uint64_t i = 0; i < 40; i++) {
+			const char *path = i % 4 == 3 ? "missing" : i % 4 == 2 ? "large" : "small";
+
+			pipes.push_back(make_pipe());
+			asked += sfd_queue_send(q, path, pipes.back().in, 0, 0, nullptr, i) == 0;
+			asked += i % 8 == 0 && sfd_queue_open(q, path, 0, 0, nullptr, 100 + i) == 0;
+		}
+		while (done < asked) {
+			const int n = sfd_queue_wait(q, events, 64, 10000);
+
+			ASSERT_GT(n, 0);
+			for (int i = 0; i < n; i++) {
+				done += events[i].type == SFD_EV_DONE;
+				if (events[i].type == SFD_EV_INFO) {
+					EXPECT_EQ(0, sfd_queue_cancel(q, events[i].user_data));
+				}
+			}
+			/* The large ones fill their pipes. */
+			for (uint64_t i = 2; i < 40; i += 4)
+				sfd_queue_cancel(q, i);
+		}
+		sfd_queue_free(q);
+	}
+
 	void errors()
 	{
 		Ends dead = make_pipe(), sock = make_socketpair(SOCK_STREAM);
