@@ -12,7 +12,8 @@
 
 enum {
 	RECORDS_PER_READ = 16,
-	REGISTER_TRIES_MAX = 64,
+	REGISTER_TRIES_MAX = 256,
+	REGISTER_TRIES_AT_ONCE = 4,
 };
 
 enum queue_state {

@@ -90,8 +90,10 @@ static void register_anew(struct sfd_queue *q)
 	q->state = QUEUE_NEW;
 	if (++q->tries >= REGISTER_TRIES_MAX)
 		queue_end(q, SFD_STAT_WORKER_DIED, ECONNREFUSED);
-	else
+	else if (q->tries % REGISTER_TRIES_AT_ONCE != 0)
 		queue_push(q);
+	else
+		ready_wait(&q->ready); /* something is wrong there: not too fast */
 }
 
 /* ---- Sending */
@@ -246,7 +248,7 @@ void queue_push(struct sfd_queue *q)
 	if (must_wait(err) && err != EAGAIN)
 		ready_wait(&q->ready);
 	else if (err != 0 && err != EAGAIN && q->state == QUEUE_NEW)
-		queue_end(q, SFD_STAT_WORKER_DIED, ECONNREFUSED); /* the daemon has gone before it knew of us */
+		queue_end(q, SFD_STAT_WORKER_DIED, err); /* the daemon has gone, say, before it knew of us */
 }
 
 /* ---- Reading */

@@ -216,7 +216,7 @@ static struct channel *find_queue(struct inbox *in, const struct delivery *d)
 	struct queue *q = queues_find(in->config.queues, d->h.queue_id);
 
 	if (!q) {
-		in->config.read_mail(in->config.arg);
+		in->config.find_queue(in->config.arg, d->h.queue_id);
 		q = queues_find(in->config.queues, d->h.queue_id);
 	}
 	/* One that is another's is none. */

@@ -16,7 +16,7 @@ struct inbox_config {
 	struct queues *queues;
 	struct outbox *outbox;
 	struct journal_pen *pen;
-	void (*read_mail)(void *arg); /* what the master says of queues may wait there */
+	void (*find_queue)(void *arg, uint64_t id); /* what the master says of it may wait in the mail */
 	void *arg;
 };
 

@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -488,6 +489,13 @@ static void await_gone(struct master *m, unsigned timeout_ms, bool helpers_count
 	}
 }
 
+/* A worker that is stuck may keep a copy of its channel, so that closing ours would tell nobody. */
+static void end_queue(void *arg, const struct queue_facts *facts)
+{
+	(void)arg;
+	shutdown(facts->fd, SHUT_RDWR);
+}
+
 static void stop_all(struct master *m)
 {
 	signal_children(m, SIGTERM);
@@ -496,6 +504,7 @@ static void stop_all(struct master *m)
 		signal_children(m, SIGKILL);
 		await_gone(m, KILL_TIMEOUT_MS, false);
 	}
+	registry_each(&m->registry, end_queue, NULL);
 	helpers_kill(&m->helpers);
 	await_gone(m, HELPERS_TIMEOUT_MS, true);
 	if (count_children(m) + m->helpers.count > 0)

@@ -229,6 +229,23 @@ void queues_flush(struct queues *s)
 	}
 }
 
+bool queues_any(const struct queues *s)
+{
+	for (unsigned i = 0; i < QUEUE_BUCKETS; i++) {
+		if (s->buckets[i])
+			return true;
+	}
+	return false;
+}
+
+void queues_end(struct queues *s)
+{
+	for (unsigned i = 0; i < QUEUE_BUCKETS; i++) {
+		for (const struct queue *q = s->buckets[i]; q; q = q->next)
+			shutdown(q->channel.source.fd, SHUT_RDWR);
+	}
+}
+
 /* ---- Who reports here */
 
 void *queue_claimed(const struct queue *q, uint64_t tag)

@@ -53,6 +53,11 @@ struct queue *queues_find(const struct queues *s, uint64_t id);
 /* The transfer that reports there under that tag, or NULL. */
 void *queue_claimed(const struct queue *q, uint64_t tag);
 
+bool queues_any(const struct queues *s);
+
+/* Ends all of them, for everybody who has a copy of their channels. */
+void queues_end(struct queues *s);
+
 /* Sends what was gathered in this round. */
 void queues_flush(struct queues *s);
 

@@ -16,12 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
 	LOOK_AROUND_MS = 1000, /* a wakeup may have died with the worker that got it, so look at least so often, */
 	LOOK_AROUND_NS = 1000 * 1000, /* and when awake for something else, so often */
 	MAIL_RETRY_MS = 2,
+	LEAVE_NS = 20 * 1000 * 1000,
 	DATAGRAMS_PER_ROUND = 64,
 	ROUND_NS = 2 * 1000 * 1000, /* after so long on arrivals the transfers under way get their turns */
 	QUANTUM_MAIL = 128 * 1024,  /* what a transfer may move at once when mail brings its destination */
@@ -102,13 +104,15 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 	closer_close(fd);
 }
 
-static void read_mail(struct worker *w, int most)
+/* How many letters there were. */
+static int read_mail(struct worker *w, int most)
 {
 	struct mail m;
-	int fd;
+	int n, fd;
 
-	for (int i = 0; i < most && mailbox_receive(w->mail.fd, &m, &fd); i++)
+	for (n = 0; n < most && mailbox_receive(w->mail.fd, &m, &fd); n++)
 		handle_mail(w, &m, fd);
+	return n;
 }
 
 static void on_mail(struct source *source, unsigned events)
@@ -117,10 +121,16 @@ static void on_mail(struct source *source, unsigned events)
 	read_mail(container_of(source, struct worker, mail), MAIL_PER_ROUND);
 }
 
-/* A queue is in the mail before its client may send anything. */
-static void on_unknown_queue(void *arg)
+/*
+ * A queue is in the mail before its client may send anything, and comes before everything else about it. That is not to be
+ * read now: a cancel would not find the request that the worker has in hand.
+ */
+static void on_unknown_queue(void *arg, uint64_t id)
 {
-	read_mail(arg, INT_MAX);
+	struct worker *w = arg;
+
+	while (!queues_find(&w->queues, id) && read_mail(w, 1) > 0)
+		;
 }
 
 /* A letter that had been kept has gone: whatever the journal knew by it is somebody else's to answer for. */
@@ -230,11 +240,21 @@ static int nap_ms(const struct worker *w)
 
 /* ---- The process */
 
+/*
+ * The master is gone, and with it everything that we would serve for. The clients of queues see the end when the last copy
+ * of their channel is closed; a worker that is stuck in the kernel would keep one, so those who are not make an end of it, once
+ * the others have had the time to leave.
+ */
 static void on_life(struct source *source, unsigned events)
 {
-	(void)source;
+	const struct timespec moment = {.tv_nsec = LEAVE_NS};
+	struct worker *w = container_of(source, struct worker, life);
+
 	(void)events;
-	_exit(EX_OK); /* the master is gone, and with it everything that we would serve for */
+	if (queues_any(&w->queues))
+		nanosleep(&moment, NULL);
+	queues_end(&w->queues);
+	_exit(EX_OK);
 }
 
 struct keeping {
@@ -329,7 +349,7 @@ static int open_journal(struct worker *w)
 		.queues = &w->queues,
 		.outbox = &w->outbox,
 		.pen = &w->pen,
-		.read_mail = on_unknown_queue,
+		.find_queue = on_unknown_queue,
 		.arg = w,
 	};
 	return 0;

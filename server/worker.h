@@ -29,7 +29,7 @@ struct worker_config {
 	int ready_fd;                    /* gets one byte when the worker serves; closed then */
 	int mail_fd;                     /* this slot's mailbox */
 	int master_fd;                   /* a byte there asks the master for a helper */
-	int highest_fd;          /* of all those here that stay open */
+	int highest_fd;                  /* of all those here that stay open */
 	int registry_box;                /* mail there is for the master: queues */
 	const struct registry *registry; /* what queues there were when the worker was started */
 	struct journal *journal;         /* this worker's */
