@@ -116,9 +116,9 @@ int notes_send(struct notes *n, int channel, struct journal_pen *pen, uint64_t q
 	n->len -= at;
 	n->outcomes -= told;
 	n->blocked = err == EAGAIN;
-	if (n->len > 0 && at > 0) {
+	if (n->len > 0 && at > 0)
 		memmove(n->kept, n->kept + at, n->len);
+	if (n->outcomes > 0 && told > 0)
 		memmove(n->lines, n->lines + told, n->outcomes * sizeof *n->lines);
-	}
 	return err == EAGAIN && note_the_rest(n, pen, queue) < 0 ? ENOBUFS : err;
 }
