@@ -229,20 +229,23 @@ static struct channel *find_queue(struct inbox *in, const struct delivery *d)
 /* It is in no letter either: there was no room for that. The master knows whether there is such a queue. */
 static void ask_master(struct inbox *in, const struct delivery *d)
 {
+	struct mail m = {
+		.kind = MAIL_UNKNOWN,
+		.from_slot = in->config.slot,
+		.owner = d->m.owner,
+		.id = d->h.queue_id,
+	};
 	struct wire_cursor cursor;
 	struct wire_request r;
 
 	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
 	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
-		const struct mail m = {
-			.kind = MAIL_UNKNOWN,
-			.owner = d->m.owner,
-			.id = d->h.queue_id,
-			.seq = r.tag,
-		};
-
 		if (r.op == WIRE_OP_SEND || r.op == WIRE_OP_OPEN)
-			mailbox_send(in->config.registry_box, &m, -1);
+			m.tags[m.count++] = r.tag;
+		if (m.count > 0 && (m.count == MAIL_TAGS_MAX || cursor.count == 0)) {
+			outbox_send(in->config.to_master, 0, &m, -1);
+			m.count = 0;
+		}
 	}
 }
 
@@ -286,7 +289,7 @@ static void handle_registration(struct inbox *in, struct delivery *d)
 	facts.depth = r.length <= WIRE_DEPTH_MAX ? (uint32_t)r.length : 0;
 	if (d->err == 0)
 		d->err = request_check(&r, &d->h);
-	register_queue(in->config.registry_box, &facts, d->err);
+	register_queue(in->config.to_master, &facts, d->err);
 }
 
 static void handle(struct inbox *in, struct delivery *d)

@@ -11,10 +11,9 @@ struct inbox_config {
 	unsigned slot, generation, workers;
 	struct access access;
 	struct stats *stats; /* a column for each slot */
-	int registry_box;    /* to the master: registrations */
 	struct engine *engine;
 	struct queues *queues;
-	struct outbox *outbox;
+	struct outbox *outbox, *to_master;
 	struct journal_pen *pen;
 	void (*find_queue)(void *arg, uint64_t id); /* what the master says of it may wait in the mail */
 	void *arg;

@@ -18,8 +18,9 @@ struct line {
 	uint32_t padding;
 };
 
-/* What is being worked on: a line's number plus one, or a request's with this bit. */
+/* What is being worked on: a line's number plus one, or a request's with this bit, or something else; 0: nothing. */
 #define IN_DATAGRAM UINT32_C(0x80000000)
+#define ELSEWHERE   UINT32_C(0x7fffffff)
 
 struct journal {
 	_Atomic uint32_t current;
@@ -137,7 +138,12 @@ void journal_turn_request(struct journal_pen *pen, unsigned i)
 
 void journal_turn(struct journal_pen *pen, uint32_t line)
 {
-	set_current(pen, line == JOURNAL_NONE ? 0 : line + 1);
+	set_current(pen, line == JOURNAL_NONE ? ELSEWHERE : line + 1);
+}
+
+void journal_rest(struct journal_pen *pen)
+{
+	set_current(pen, 0);
 }
 
 /* ---- The master's side */
@@ -206,7 +212,7 @@ static void find_current(const struct journal *j, struct reading *reading)
 	struct wire_header h;
 	struct wire_request r;
 
-	if (current == 0)
+	if (current == 0 || current == ELSEWHERE)
 		return;
 	if (!(current & IN_DATAGRAM)) {
 		reading->skips = true;

@@ -44,9 +44,10 @@ uint32_t journal_note_request(struct journal_pen *pen, uint64_t queue, uint64_t 
 uint32_t journal_note_second(struct journal_pen *pen, uint64_t txnid);
 void journal_strike(struct journal_pen *pen, uint32_t line); /* NONE is passed over */
 
-/* What is being worked on from now on: request `i` of the datagram, that line, or none (NONE). */
+/* What is being worked on from now on: request `i` of the datagram; that line, or something that has none (NONE); nothing. */
 void journal_turn_request(struct journal_pen *pen, unsigned i);
 void journal_turn(struct journal_pen *pen, uint32_t line);
+void journal_rest(struct journal_pen *pen);
 
 /* ---- The master's side, when the worker runs no more */
 
@@ -69,7 +70,7 @@ void journal_read(const struct journal *j, bool current, const struct journal_re
 /* For the next worker. */
 void journal_clear(struct journal *j);
 
-/* Changes whenever something else is worked on; 0: nothing is. For the master to see a worker that is stuck. */
+/* Changes whenever something else is worked on; 0: the worker sleeps. For the master to see one that is stuck. */
 uint64_t journal_position(const struct journal *j);
 
 #endif

@@ -118,14 +118,17 @@ static int wait_for_events(struct loop *loop, int timeout_ms)
 	return n;
 }
 
-int loop_run_once(struct loop *loop, int timeout_ms)
+int loop_wait(struct loop *loop, int timeout_ms)
 {
 	int n = wait_for_events(loop, timeout_ms);
 
 	loop->now_ns = clock_now_ns();
-	if (n < 0)
-		return -1;
-	loop->pending = n;
+	loop->pending = n < 0 ? 0 : n;
+	return n < 0 ? -1 : 0;
+}
+
+void loop_dispatch(struct loop *loop)
+{
 	for (loop->next = 0; loop->next < loop->pending;) {
 		struct poller_event *e = &loop->batch[loop->next++];
 		struct source *source = e->data;
@@ -134,5 +137,4 @@ int loop_run_once(struct loop *loop, int timeout_ms)
 			source->on_event(source, e->events);
 	}
 	loop->pending = 0;
-	return 0;
 }

@@ -53,7 +53,10 @@ int loop_watch(struct loop *loop, struct source *source, unsigned events);
 /* Stops waiting; an event of it that was fetched already is dropped. Before the descriptor is closed, always. */
 void loop_unwatch(struct loop *loop, struct source *source);
 
-/* Waits up to `timeout_ms` (-1: for ever), then calls back every source that has something. -1 and errno. */
-int loop_run_once(struct loop *loop, int timeout_ms);
+/* Waits up to `timeout_ms` (-1: for ever). 0, or -1 and errno. */
+int loop_wait(struct loop *loop, int timeout_ms);
+
+/* Calls back every source that has something. */
+void loop_dispatch(struct loop *loop);
 
 #endif

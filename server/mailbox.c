@@ -31,7 +31,7 @@ static size_t letter_size(const struct mail *m)
 {
 	if (m->kind == MAIL_ANSWER || m->kind == MAIL_OFFER)
 		return sizeof *m;
-	if (m->kind == MAIL_CANCEL_TAGS && m->count <= MAIL_TAGS_MAX)
+	if ((m->kind == MAIL_CANCEL_TAGS || m->kind == MAIL_UNKNOWN) && m->count <= MAIL_TAGS_MAX)
 		return offsetof(struct mail, tags) + m->count * sizeof m->tags[0];
 	return offsetof(struct mail, answer);
 }

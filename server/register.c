@@ -4,7 +4,6 @@
 #include "server/closer.h"
 #include "server/fault.h"
 #include "server/fdpass.h"
-#include "server/mailbox.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -33,14 +32,16 @@ static int make_channel(int ends[2])
 }
 
 /* Whatever fails, the client sees the end of what it waits for, and asks anew. */
-static void grant(int box, const struct queue_facts *facts)
+static void grant(struct outbox *to_master, const struct queue_facts *facts)
 {
 	const struct mail m = {.kind = MAIL_QUEUE, .owner = facts->owner, .id = facts->id, .seq = facts->depth};
 	const struct wire_note note = {.kind = WIRE_NOTE_CHANNEL};
 	int ends[2] = {-1, -1};
 
-	if (make_channel(ends) == 0 && fdpass_send(facts->fd, &note, sizeof note, &ends[0], 1) == 0)
-		mailbox_send(box, &m, ends[1]);
+	if (make_channel(ends) == 0 && fdpass_send(facts->fd, &note, sizeof note, &ends[0], 1) == 0) {
+		outbox_send(to_master, 0, &m, ends[1]);
+		ends[1] = -1;
+	}
 	for (int i = 0; i < 2; i++) {
 		if (ends[i] >= 0)
 			close(ends[i]);
@@ -54,7 +55,7 @@ static void refuse(int fd, int err)
 	fdpass_send(fd, &note, sizeof note, NULL, 0);
 }
 
-void register_queue(int box, const struct queue_facts *facts, int err)
+void register_queue(struct outbox *to_master, const struct queue_facts *facts, int err)
 {
 	fault_point("register-received");
 	if (err == 0 && facts->depth == 0)
@@ -63,7 +64,7 @@ void register_queue(int box, const struct queue_facts *facts, int err)
 		if (err != 0)
 			refuse(facts->fd, err);
 		else
-			grant(box, facts);
+			grant(to_master, facts);
 	}
 	fault_point("register-passed");
 	closer_close(facts->fd);

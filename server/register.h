@@ -7,13 +7,14 @@
 #ifndef SFD_REGISTER_H
 #define SFD_REGISTER_H
 
+#include "server/mailbox.h"
 #include "server/queue.h"
 
 /*
- * Takes over facts->fd. If it is a SOCK_SEQPACKET socket, one end of a new channel is sent there, and the other to the master
- * (`box`), who tells all workers. If `err` is not 0, or the depth is 0, that is told instead. What is no such socket is
+ * Takes over facts->fd. If it is a SOCK_SEQPACKET socket, one end of a new channel is sent there, and the other to the
+ * master, who tells all workers. If `err` is not 0, or the depth is 0, that is told instead. What is no such socket is
  * closed without a word.
  */
-void register_queue(int box, const struct queue_facts *facts, int err);
+void register_queue(struct outbox *to_master, const struct queue_facts *facts, int err);
 
 #endif

@@ -4,7 +4,6 @@
 #include "server/os/poller.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -129,20 +128,34 @@ static int judge(struct registry *r, const struct queue_facts *facts)
 	return count_of(r, facts->owner.uid) >= REGISTRY_UID_MAX ? EDQUOT : 0;
 }
 
-/* Before the client may send anything each worker is to know of it, or at least to have it in the mail. */
-static void tell_workers(struct registry *r, const struct queue_facts *facts)
+/* Before the client may send anything each worker is to have it in the mail. Who has no room there is told later. */
+static void tell_workers(struct registry *r, struct registered *q)
 {
-	const struct mail m = {.kind = MAIL_QUEUE, .owner = facts->owner, .id = facts->id, .seq = facts->depth};
+	const struct mail m = {
+		.kind = MAIL_QUEUE,
+		.owner = q->facts.owner,
+		.id = q->facts.id,
+		.seq = q->facts.depth,
+	};
 
 	for (unsigned i = 0; i < r->workers; i++) {
-		int fd;
+		const uint64_t bit = UINT64_C(1) << i;
 
-		if (list_empty(&r->outbox.letters[i]) && mailbox_send(r->mailboxes[i], &m, facts->fd) == 0)
-			continue;
-		/* A worker that does not get it has what it receives for the queue refused: see unknown(). */
-		fd = fcntl(facts->fd, F_DUPFD_CLOEXEC, 0);
-		if (fd >= 0)
-			outbox_send(&r->outbox, i, &m, fd);
+		if (q->untold & bit && list_empty(&r->outbox.letters[i]) &&
+			mailbox_send(r->mailboxes[i], &m, q->facts.fd) == 0)
+			q->untold &= ~bit;
+	}
+	r->has_untold = r->has_untold || q->untold != 0;
+}
+
+static void tell_untold(struct registry *r)
+{
+	r->has_untold = false;
+	for (unsigned i = 0; i < QUEUE_BUCKETS; i++) {
+		for (struct registered *q = r->buckets[i]; q; q = q->next) {
+			if (q->untold != 0)
+				tell_workers(r, q);
+		}
 	}
 }
 
@@ -158,7 +171,12 @@ static void enter(struct registry *r, const struct queue_facts *facts)
 		refuse(facts->fd, err != 0 ? err : ENOMEM);
 		return;
 	}
-	*q = (struct registered){.next = *at, .facts = *facts, .watching = POLLER_EDGE};
+	*q = (struct registered){
+		.next = *at,
+		.facts = *facts,
+		.watching = POLLER_EDGE,
+		.untold = UINT64_MAX >> (WORKERS_MAX - r->workers),
+	};
 	if (poller_add(r->poller, q->facts.fd, q->watching, q) < 0 || notes_put(&q->notes, &note, NULL, 0) < 0) {
 		poller_remove(r->poller, q->facts.fd);
 		refuse(facts->fd, ENOMEM);
@@ -168,20 +186,24 @@ static void enter(struct registry *r, const struct queue_facts *facts)
 	}
 	*at = q;
 	r->count++;
-	tell_workers(r, facts);
+	tell_workers(r, q);
 	send_notes(r, q);
 }
 
-/* A worker has received something for a queue that it knows nothing of, though it has read its mail. */
+/* A worker has received something for a queue that it knows nothing of, though it has read its mail. It is told again. */
 static void unknown(struct registry *r, const struct mail *m)
 {
 	struct registered *q = find_owned(r, m->id, &m->owner);
 
-	if (!q)
+	for (unsigned i = 0; q && i < m->count && i < MAIL_TAGS_MAX; i++) {
+		tell(r, q, m->tags[i], EBUSY);
+		q = find(r, m->id); /* it may have been too much for it */
+	}
+	if (!q || m->from_slot >= r->workers)
 		return;
-	tell(r, q, m->seq, EBUSY);
-	if ((q = find(r, m->id)) != NULL)
-		send_notes(r, q);
+	q->untold |= UINT64_C(1) << m->from_slot;
+	tell_workers(r, q);
+	send_notes(r, q);
 }
 
 static void heed_workers(struct registry *r)
@@ -231,7 +253,9 @@ void registry_heed(struct registry *r)
 
 int registry_pump(struct registry *r)
 {
-	return outbox_pump(&r->outbox) ? -1 : PUMP_MS;
+	if (r->has_untold)
+		tell_untold(r);
+	return outbox_pump(&r->outbox) && !r->has_untold ? -1 : PUMP_MS;
 }
 
 void registry_each(const struct registry *r, void (*each)(void *arg, const struct queue_facts *facts), void *arg)

@@ -21,6 +21,7 @@ struct registered {
 	struct queue_facts facts; /* facts.fd: owned */
 	struct notes notes;
 	uint32_t watching;
+	uint64_t untold; /* workers that have not been told of it, a bit for each slot: their mailbox was full */
 };
 
 struct registry {
@@ -31,6 +32,7 @@ struct registry {
 	const int *mailboxes;
 	unsigned workers;
 	struct outbox outbox; /* for workers whose mailbox is full */
+	bool has_untold;      /* there may be workers to be told of queues */
 };
 
 /* For up to `most` queues. 0, or -1 and errno. */

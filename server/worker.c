@@ -23,6 +23,7 @@ enum {
 	LOOK_AROUND_MS = 1000, /* a wakeup may have died with the worker that got it, so look at least so often, */
 	LOOK_AROUND_NS = 1000 * 1000, /* and when awake for something else, so often */
 	MAIL_RETRY_MS = 2,
+	LETTERS_TO_MASTER = 32, /* registrations that find its mailbox full */
 	LEAVE_NS = 20 * 1000 * 1000,
 	DATAGRAMS_PER_ROUND = 64,
 	ROUND_NS = 2 * 1000 * 1000, /* after so long on arrivals the transfers under way get their turns */
@@ -38,7 +39,7 @@ struct worker {
 	const struct worker_config *config;
 	struct engine engine;
 	struct source requests, mail, life;
-	struct outbox outbox;
+	struct outbox outbox, to_master;
 	struct journal_pen pen;
 	struct queues queues;
 	struct inbox inbox;
@@ -160,7 +161,8 @@ static void review_jobs(struct worker *w)
 /* No descriptor may be left for another datagram: it waits in the socket, or another worker takes it. */
 static bool is_full(const struct worker *w)
 {
-	return counter_get(&w->engine.own->active) + closer_backlog() + w->outbox.fds + WIRE_COUNT_MAX >
+	return counter_get(&w->engine.own->active) + closer_backlog() + w->outbox.fds + w->to_master.fds +
+		       WIRE_COUNT_MAX >
 	       w->config->worker_transfers;
 }
 
@@ -231,7 +233,7 @@ static int nap_ms(const struct worker *w)
 	int closer_ms = closer_nap_ms();
 	int ms = LOOK_AROUND_MS;
 
-	if (w->outbox.total > 0)
+	if (w->outbox.total + w->to_master.total > 0)
 		return MAIL_RETRY_MS;
 	if (w->stand_by_until > now)
 		ms = (int)((w->stand_by_until - now) / 1000000) + 1;
@@ -336,6 +338,7 @@ static int open_journal(struct worker *w)
 
 	if (journal_open(&w->pen, config->journal) < 0)
 		return -1;
+	outbox_init(&w->to_master, &config->registry_box, 1, LETTERS_TO_MASTER);
 	w->outbox.gone = on_letter_gone;
 	w->outbox.arg = w;
 	w->inbox.config = (struct inbox_config){
@@ -344,7 +347,7 @@ static int open_journal(struct worker *w)
 		.workers = config->workers,
 		.access = config->access,
 		.stats = config->stats,
-		.registry_box = config->registry_box,
+		.to_master = &w->to_master,
 		.engine = &w->engine,
 		.queues = &w->queues,
 		.outbox = &w->outbox,
@@ -407,20 +410,23 @@ static _Noreturn void serve(struct worker *w)
 		int timeout;
 
 		outbox_pump(&w->outbox);
+		outbox_pump(&w->to_master);
 		engine_prepare(e);
 		if (arrange_requests(w) < 0)
 			break;
 		timeout = engine_timeout_ms(e, nap_ms(w));
 		if (timeout > 0 && w->requests.watched)
 			atomic_store_explicit(&e->own->idle_ns, clock_now_ns(), memory_order_relaxed);
-		if (loop_run_once(&e->loop, timeout) < 0)
+		journal_rest(&w->pen);
+		if (loop_wait(&e->loop, timeout) < 0)
 			break;
+		journal_turn(&w->pen, JOURNAL_NONE);
+		loop_dispatch(&e->loop);
 		drain_requests(w);
 		engine_work(e);
 		review_jobs(w);
 		closer_work(e->loop.now_ns);
 		queues_flush(&w->queues);
-		journal_turn(&w->pen, JOURNAL_NONE);
 		tick_rest();
 	}
 	log_line(LOG_LEVEL_ERROR, "worker %u: cannot wait for events: %s", w->config->slot, strerror(errno));
