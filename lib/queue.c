@@ -347,7 +347,7 @@ static void take_info(
 
 	e->info = *info;
 	e->info.tag = 0; /* it is the library's, and says nothing to the caller */
-	if (slot->is_open && !slot->cancel_waits)
+	if (slot->is_open && !slot->cancel_waits && info->txnid != 0)
 		slots_open(&q->slots, i, info->txnid);
 }
 

@@ -12,7 +12,7 @@
 
 enum {
 	RECORDS_PER_READ = 16,
-	REGISTER_TRIES_MAX = 256,
+	REGISTER_TRIES_MAX = 1000, /* two seconds or more */
 	REGISTER_TRIES_AT_ONCE = 4,
 };
 
@@ -25,7 +25,7 @@ enum queue_state {
 };
 
 struct sfd_queue {
-	int srv; /* not owned */
+	int srv;     /* not owned */
 	int channel; /* -1: none */
 	uint64_t id;
 	enum queue_state state;

@@ -90,7 +90,7 @@ static void register_anew(struct sfd_queue *q)
 	q->state = QUEUE_NEW;
 	if (++q->tries >= REGISTER_TRIES_MAX)
 		queue_end(q, SFD_STAT_WORKER_DIED, ECONNREFUSED);
-	else if (q->tries % REGISTER_TRIES_AT_ONCE != 0)
+	else if (q->tries < REGISTER_TRIES_AT_ONCE)
 		queue_push(q);
 	else
 		ready_wait(&q->ready); /* something is wrong there: not too fast */
@@ -209,15 +209,15 @@ void queue_cancel_no_more(struct sfd_queue *q, uint32_t i)
 		q->slots.all[slot->next_cancel].prev_cancel = slot->prev_cancel;
 }
 
-/* One datagram of them. 0, or an errno. */
-static int send_cancels(struct sfd_queue *q)
+/* One datagram of them, `most` at most. 0, or an errno. */
+static int send_cancels(struct sfd_queue *q, unsigned most)
 {
 	_Alignas(8) unsigned char buf[WIRE_HEADER_SIZE + WIRE_COUNT_MAX * WIRE_REQUEST_SIZE];
 	struct wire_header h = {.version = WIRE_VERSION, .channel = WIRE_CHANNEL_QUEUE, .queue_id = q->id};
 	size_t total = WIRE_HEADER_SIZE;
 	uint32_t i = q->first_cancel;
 
-	for (; i != SLOT_NONE && h.count < WIRE_COUNT_MAX; i = q->slots.all[i].next_cancel) {
+	for (; i != SLOT_NONE && h.count < most; i = q->slots.all[i].next_cancel) {
 		struct wire_request r = {.op = WIRE_OP_CANCEL, .tag = slots_tag(&q->slots, i)};
 
 		wire_put_request(buf + total, &r);
@@ -232,23 +232,37 @@ static int send_cancels(struct sfd_queue *q)
 	return 0;
 }
 
+/* All of them. 0, or an errno. */
+static int push_cancels(struct sfd_queue *q)
+{
+	unsigned most = WIRE_COUNT_MAX;
+
+	while (q->first_cancel != SLOT_NONE) {
+		int err = send_cancels(q, most);
+
+		if (err != 0 && err != EINTR && (concerns_all(err) || most == 1))
+			return err;
+		if (err != 0 && err != EINTR)
+			most /= 2; /* the socket's buffer is small */
+	}
+	return 0;
+}
+
 void queue_push(struct sfd_queue *q)
 {
-	int err = 0;
+	const bool is_new = q->state == QUEUE_NEW;
+	int err;
 
-	if (q->state == QUEUE_NEW || (q->state == QUEUE_OPEN && q->first_cancel != SLOT_NONE))
-		ready_stop_waiting(&q->ready); /* until it turns out that there is still a reason to */
-	if (q->state == QUEUE_NEW)
-		err = queue_register(q);
-	while (err == 0 && q->state == QUEUE_OPEN && q->first_cancel != SLOT_NONE) {
-		err = send_cancels(q);
-		if (err == EINTR)
-			err = 0;
-	}
-	if (must_wait(err) && err != EAGAIN)
-		ready_wait(&q->ready);
-	else if (err != 0 && err != EAGAIN && q->state == QUEUE_NEW)
+	if (!(is_new || (q->state == QUEUE_OPEN && q->first_cancel != SLOT_NONE)) || !ready_is_time(&q->ready))
+		return;
+	ready_stop_waiting(&q->ready); /* until it turns out that there is still a reason to */
+	err = is_new ? queue_register(q) : push_cancels(q);
+	if (err == 0 || err == EAGAIN)
+		return;
+	if (is_new && !must_wait(err))
 		queue_end(q, SFD_STAT_WORKER_DIED, err); /* the daemon has gone, say, before it knew of us */
+	else
+		ready_wait(&q->ready);
 }
 
 /* ---- Reading */

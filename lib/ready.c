@@ -101,3 +101,12 @@ void ready_stop_waiting(struct ready *r)
 	timerfd_settime(r->timer, 0, &never, NULL);
 	r->waits = false;
 }
+
+bool ready_is_time(const struct ready *r)
+{
+	struct itimerspec left;
+
+	if (!r->waits || timerfd_gettime(r->timer, &left) < 0)
+		return true;
+	return left.it_value.tv_sec == 0 && left.it_value.tv_nsec == 0;
+}

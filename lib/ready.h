@@ -38,4 +38,7 @@ void ready_want_room(struct ready *r, bool wants);
 void ready_wait(struct ready *r);
 void ready_stop_waiting(struct ready *r);
 
+/* Whether that moment is over, or none is waited for. */
+bool ready_is_time(const struct ready *r);
+
 #endif

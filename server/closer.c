@@ -4,6 +4,7 @@
 #include "server/log.h"
 #include "server/os/files.h"
 #include "server/os/process.h"
+#include "server/tick.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -99,6 +100,16 @@ static void close_now(int fd)
 	closer.gather[i] = fd;
 }
 
+/*
+ * Not gathered: the sooner the look is followed by the close, the less time there is for a client to change what was looked
+ * at. One that succeeds, in the end, makes this wait until the tick ends it.
+ */
+static void close_socket(int fd)
+{
+	tick_guard();
+	close(fd);
+}
+
 void closer_gather(void)
 {
 	closer.gathers = true;
@@ -141,7 +152,7 @@ static bool any_socket_closes_at_once(int fd)
 }
 
 /* Of files only those of one device are known. */
-static bool closes_at_once(int fd)
+static bool closes_at_once(int fd, bool *is_socket)
 {
 	struct os_look look;
 
@@ -151,6 +162,7 @@ static bool closes_at_once(int fd)
 	case S_IFIFO:
 		return true;
 	case S_IFSOCK:
+		*is_socket = true;
 		return any_socket_closes_at_once(fd);
 	case S_IFREG:
 		return look.links > 0 && look.device == closer.device;
@@ -229,12 +241,18 @@ static void start_some(uint64_t now_ns)
 
 void closer_close(int fd)
 {
+	bool is_socket = false;
+
 	if (fd < 0)
 		return;
-	if (!closer.ready || closes_at_once(fd))
-		close_now(fd);
-	else
+	if (!closer.ready)
+		close(fd);
+	else if (!closes_at_once(fd, &is_socket))
 		enqueue(fd, class_of(fd));
+	else if (is_socket)
+		close_socket(fd);
+	else
+		close_now(fd);
 }
 
 void closer_close_harmless(int fd)
@@ -245,7 +263,7 @@ void closer_close_harmless(int fd)
 void closer_close_socket(int fd, bool is_unix_socket)
 {
 	if (!closer.ready || socket_closes_at_once(fd, is_unix_socket))
-		close_now(fd);
+		close_socket(fd);
 	else
 		enqueue(fd, CLASS_SOCKET);
 }

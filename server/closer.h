@@ -38,7 +38,7 @@ void closer_close_socket(int fd, bool is_unix_socket);
 void closer_close_file(int fd, bool has_name);
 
 /*
- * From closer_gather() on what can be closed at once is gathered. closer_settle() closes all of it, with few calls where the
+ * From closer_gather() on pipes and files that can be closed at once are gathered. closer_settle() closes all of it, with few calls where the
  * numbers follow each other, as those of a datagram's descriptors do; closer_finish() does, and gathers no more.
  */
 void closer_gather(void);

@@ -5,7 +5,6 @@
 #include "server/dest.h"
 #include "server/fault.h"
 #include "server/fdpass.h"
-#include "server/register.h"
 #include "server/request.h"
 #include "server/transfer.h"
 
@@ -14,9 +13,9 @@
 #include <poll.h>
 
 enum {
-	QUANTUM_FIRST = 128 * 1024,  /* what a transfer may move on arrival, */
-	QUANTUM_BATCH = 1024 * 1024, /* and all of a datagram together */
-	TELL_EACH = 16,              /* requests: so a client begins with what is done while the rest is being done */
+	QUANTUM_FIRST = 128 * 1024,      /* what a transfer may move on arrival, */
+	QUANTUM_BATCH = 4 * 1024 * 1024, /* and all of a datagram together */
+	TELL_EACH = 16, /* requests: so a client begins with what is done while the rest is being done */
 };
 
 /* A datagram in hand. */
@@ -142,6 +141,14 @@ static void handle_request(struct inbox *in, struct delivery *d, const struct wi
 	}
 }
 
+/* Whole pages: a page that is moved in two pieces takes two of a pipe's places. */
+static uint64_t first_quantum(unsigned count)
+{
+	const uint64_t page = 4096, share = QUANTUM_BATCH / count & ~(page - 1);
+
+	return share < QUANTUM_FIRST ? share : QUANTUM_FIRST;
+}
+
 static void run_requests(struct inbox *in, struct delivery *d)
 {
 	const unsigned count = d->h.count;
@@ -154,8 +161,7 @@ static void run_requests(struct inbox *in, struct delivery *d)
 		int dest = r.fds > 0 ? fdpass_take(&d->m, next_fd++) : -1;
 
 		/* Mail that was read meanwhile may have changed it. */
-		in->config.engine->first_quantum =
-			count * QUANTUM_FIRST > QUANTUM_BATCH ? QUANTUM_BATCH / count : QUANTUM_FIRST;
+		in->config.engine->first_quantum = first_quantum(count);
 		journal_turn_request(in->config.pen, count - cursor.count - 1);
 		handle_request(in, d, &r, dest);
 		if (d->h.channel == WIRE_CHANNEL_QUEUE && (count - cursor.count) % TELL_EACH == 0) {
@@ -289,7 +295,7 @@ static void handle_registration(struct inbox *in, struct delivery *d)
 	facts.depth = r.length <= WIRE_DEPTH_MAX ? (uint32_t)r.length : 0;
 	if (d->err == 0)
 		d->err = request_check(&r, &d->h);
-	register_queue(in->config.to_master, &facts, d->err);
+	applicants_add(in->config.applicants, &facts, d->err);
 }
 
 static void handle(struct inbox *in, struct delivery *d)
@@ -337,6 +343,6 @@ bool inbox_receive(struct inbox *in, int sock)
 		channel_release(d.c);
 	}
 	journal_turn(pen, JOURNAL_NONE);
-	journal_forget_datagram(pen);
+	journal_forget_datagram(pen, d.m.len);
 	return true;
 }

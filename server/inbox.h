@@ -6,6 +6,7 @@
 #include "server/engine.h"
 #include "server/mailbox.h"
 #include "server/queue.h"
+#include "server/register.h"
 
 struct inbox_config {
 	unsigned slot, generation, workers;
@@ -14,6 +15,7 @@ struct inbox_config {
 	struct engine *engine;
 	struct queues *queues;
 	struct outbox *outbox, *to_master;
+	struct applicants *applicants;
 	struct journal_pen *pen;
 	void (*find_queue)(void *arg, uint64_t id); /* what the master says of it may wait in the mail */
 	void *arg;

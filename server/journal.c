@@ -25,7 +25,8 @@ struct line {
 struct journal {
 	_Atomic uint32_t current;
 	_Atomic uint32_t turns;
-	uint32_t lines, padding;
+	uint32_t lines;
+	_Atomic uint32_t high; /* no line from here on was ever used */
 	_Alignas(64) unsigned char control[FDPASS_CONTROL_MAX];
 	_Alignas(64) unsigned char datagram[WIRE_DATAGRAM_MAX];
 	_Alignas(64) struct line line[];
@@ -40,7 +41,8 @@ static size_t journal_size(uint32_t lines)
 
 struct journal *journals_new(unsigned workers, uint32_t lines)
 {
-	void *p = mmap(NULL, workers * journal_size(lines), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
+	void *p = mmap(NULL, workers * journal_size(lines), PROT_READ | PROT_WRITE, flags, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
@@ -59,13 +61,9 @@ struct journal *journal_of(struct journal *all, unsigned slot)
 
 int journal_open(struct journal_pen *pen, struct journal *journal)
 {
-	*pen = (struct journal_pen){.journal = journal, .free = malloc(journal->lines * sizeof *pen->free)};
-	if (!pen->free)
+	*pen = (struct journal_pen){.journal = journal, .struck = malloc(journal->lines * sizeof *pen->struck)};
+	if (!pen->struck)
 		return -1;
-	while (pen->count < journal->lines) {
-		pen->free[pen->count] = journal->lines - pen->count - 1;
-		pen->count++;
-	}
 	/* If a page were missing when the kernel copies a datagram there, and memory short, the datagram would be lost. */
 	os_keep_in_memory(journal, sizeof *journal);
 	return 0;
@@ -81,9 +79,9 @@ void *journal_control(const struct journal_pen *pen)
 	return pen->journal->control;
 }
 
-void journal_forget_datagram(struct journal_pen *pen)
+void journal_forget_datagram(struct journal_pen *pen, size_t len)
 {
-	memset(pen->journal->datagram, 0, WIRE_HEADER_SIZE);
+	memset(pen->journal->datagram, 0, len < WIRE_DATAGRAM_MAX ? len : WIRE_DATAGRAM_MAX);
 	memset(pen->journal->control, 0, sizeof(struct cmsghdr));
 	/* Nothing that is done with the next one may seem to come before this. */
 	atomic_signal_fence(memory_order_seq_cst);
@@ -91,13 +89,16 @@ void journal_forget_datagram(struct journal_pen *pen)
 
 static uint32_t note(struct journal_pen *pen, enum kind kind, uint64_t queue, uint64_t name)
 {
+	struct journal *j = pen->journal;
 	struct line *line;
 	uint32_t i;
 
-	if (pen->count == 0)
+	if (journal_left(pen) == 0)
 		return JOURNAL_NONE;
-	i = pen->free[--pen->count];
-	line = &pen->journal->line[i];
+	i = pen->struck_count > 0 ? pen->struck[--pen->struck_count] : pen->fresh++;
+	if (pen->fresh > atomic_load_explicit(&j->high, memory_order_relaxed))
+		atomic_store_explicit(&j->high, pen->fresh, memory_order_release);
+	line = &j->line[i];
 	line->queue = queue;
 	line->name = name;
 	atomic_store_explicit(&line->kind, kind, memory_order_release);
@@ -119,7 +120,12 @@ void journal_strike(struct journal_pen *pen, uint32_t line)
 	if (line == JOURNAL_NONE)
 		return;
 	atomic_store_explicit(&pen->journal->line[line].kind, LINE_FREE, memory_order_release);
-	pen->free[pen->count++] = line;
+	pen->struck[pen->struck_count++] = line;
+}
+
+uint32_t journal_left(const struct journal_pen *pen)
+{
+	return pen->struck_count + (pen->journal->lines - pen->fresh);
 }
 
 static void set_current(struct journal_pen *pen, uint32_t current)
@@ -236,7 +242,7 @@ void journal_read(const struct journal *j, bool current, const struct journal_re
 	if (!current)
 		find_current(j, &reading);
 	read_datagram(j, &reading);
-	for (uint32_t i = 0; i < j->lines; i++) {
+	for (uint32_t i = 0; i < atomic_load_explicit(&j->high, memory_order_acquire); i++) {
 		const struct line *line = &j->line[i];
 
 		switch (atomic_load_explicit(&line->kind, memory_order_acquire)) {
@@ -254,9 +260,9 @@ void journal_read(const struct journal *j, bool current, const struct journal_re
 
 void journal_clear(struct journal *j)
 {
-	memset(j->datagram, 0, WIRE_HEADER_SIZE);
+	memset(j->datagram, 0, sizeof j->datagram);
 	memset(j->control, 0, sizeof(struct cmsghdr));
-	for (uint32_t i = 0; i < j->lines; i++)
+	for (uint32_t i = 0; i < atomic_load_explicit(&j->high, memory_order_relaxed); i++)
 		atomic_store_explicit(&j->line[i].kind, LINE_FREE, memory_order_relaxed);
 	atomic_store_explicit(&j->current, 0, memory_order_relaxed);
 }

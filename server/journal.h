@@ -18,7 +18,7 @@
 
 struct journal; /* one worker's */
 
-/* For `workers` of them, shared by forked children; NULL and errno. Each has that many lines. */
+/* For `workers` of them, shared by forked children; NULL and errno. Each has that many lines, which take memory once used. */
 struct journal *journals_new(unsigned workers, uint32_t lines);
 struct journal *journal_of(struct journal *all, unsigned slot);
 
@@ -26,8 +26,9 @@ struct journal *journal_of(struct journal *all, unsigned slot);
 
 struct journal_pen {
 	struct journal *journal;
-	uint32_t *free; /* lines that nothing stands in */
-	uint32_t count;
+	uint32_t *struck; /* lines that nothing stands in any more, */
+	uint32_t struck_count;
+	uint32_t fresh; /* and the first of those in which nothing has stood yet */
 };
 
 /* Takes over the journal of a slot that is empty, and keeps its buffers in memory. 0, or -1 and ENOMEM. */
@@ -36,13 +37,17 @@ int journal_open(struct journal_pen *pen, struct journal *journal);
 /* Where datagrams are to be received: bytes (WIRE_DATAGRAM_MAX), and control messages (FDPASS_CONTROL_MAX). */
 void *journal_datagram(const struct journal_pen *pen);
 void *journal_control(const struct journal_pen *pen);
-/* The last one has been dealt with. To be called before the next is received. */
-void journal_forget_datagram(struct journal_pen *pen);
+/*
+ * The last one, of `len` bytes, has been dealt with. To be called before the next is received, which may say that it is longer
+ * than it is.
+ */
+void journal_forget_datagram(struct journal_pen *pen, size_t len);
 
 /* Notes a request of a queue, by its tag, or a send-open for another worker's transfer, by that one's id. The line, or NONE. */
 uint32_t journal_note_request(struct journal_pen *pen, uint64_t queue, uint64_t tag);
 uint32_t journal_note_second(struct journal_pen *pen, uint64_t txnid);
 void journal_strike(struct journal_pen *pen, uint32_t line); /* NONE is passed over */
+uint32_t journal_left(const struct journal_pen *pen);        /* how many lines there are to be had */
 
 /* What is being worked on from now on: request `i` of the datagram; that line, or something that has none (NONE); nothing. */
 void journal_turn_request(struct journal_pen *pen, unsigned i);

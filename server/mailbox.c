@@ -117,7 +117,7 @@ static bool has_room(const struct outbox *o, unsigned slot, const struct mail *m
 {
 	const unsigned most = m->kind == MAIL_CANCEL || m->kind == MAIL_CANCEL_TAGS ? CANCELS_MAX : LETTERS_MAX;
 
-	if (m->kind == MAIL_CLOSED || m->kind == MAIL_LOST)
+	if (m->kind == MAIL_CLOSED || m->kind == MAIL_LOST || m->kind == MAIL_REFUSED)
 		return true;
 	return o->count[slot] < most && (fd < 0 || o->fds < o->fds_max);
 }

@@ -27,6 +27,7 @@ enum mail_kind {
 	MAIL_QUEUE,       /* with a queue's channel: to the master, to be registered; from it, to be known */
 	MAIL_UNKNOWN,     /* to the master: requests for a queue that this worker, `from_slot`, does not know */
 	MAIL_CANCEL_TAGS, /* a queue's requests */
+	MAIL_REFUSED,     /* from the master: a queue, `seq` the errno */
 	MAIL_LOST,        /* from the master: a send-open died with the worker that had received it */
 	MAIL_DETACH,      /* the daemon is in the background now: leave the terminal, log to the system */
 };

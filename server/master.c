@@ -351,12 +351,12 @@ static int prepare_helpers(struct master *m)
 	return helpers_init(&m->helpers, &helpers);
 }
 
-/* A line for each transfer, and for outcomes that their clients do not read. */
+/* A line for each transfer, and for outcomes that are not read: all that a user's queues may have outstanding. */
 static int prepare_queues(struct master *m)
 {
 	const struct master_config *config = m->config;
 
-	m->journals = journals_new(config->workers, 2 * config->worker_transfers + WIRE_DEPTH_MAX);
+	m->journals = journals_new(config->workers, 2 * config->worker_transfers + REGISTRY_UID_MAX * WIRE_DEPTH_MAX);
 	if (!m->journals)
 		return -1;
 	return registry_init(&m->registry, m->mail_write, config->workers, config->max_queues);

@@ -17,21 +17,34 @@ void notes_free(struct notes *n)
 	*n = (struct notes){0};
 }
 
-/* Makes room for `more`. 0, or -1 and ENOMEM. */
-static int grow(void **array, uint32_t *room, uint32_t used, uint32_t more, uint32_t first, size_t size)
+/* `array`, with room for `need` things of that size, or NULL; `*room` says for how many. */
+static void *grown(void *array, uint32_t *room, uint32_t need, uint32_t first, size_t size)
 {
 	uint32_t want = *room ? *room : first;
 	void *larger;
 
-	if (used + more <= *room)
-		return 0;
-	while (want < used + more)
+	if (array && need <= *room)
+		return array;
+	while (want < need)
 		want *= 2;
-	larger = realloc(*array, want * size);
-	if (!larger)
+	larger = realloc(array, want * size);
+	if (larger)
+		*room = want;
+	return larger;
+}
+
+static int make_room(struct notes *n, uint32_t bytes, uint32_t outcomes)
+{
+	unsigned char *kept = grown(n->kept, &n->room, n->len + bytes, ROOM_FIRST, 1);
+	uint32_t *lines;
+
+	if (!kept)
 		return -1;
-	*array = larger;
-	*room = want;
+	n->kept = kept;
+	lines = grown(n->lines, &n->lines_room, n->outcomes + outcomes, LINES_FIRST, sizeof *n->lines);
+	if (!lines)
+		return -1;
+	n->lines = lines;
 	return 0;
 }
 
@@ -40,8 +53,7 @@ int notes_put(struct notes *n, const struct wire_note *note, const struct sfd_fi
 	const uint32_t size = (uint32_t)wire_note_bytes(note->kind);
 	const bool is_outcome = note->kind == WIRE_NOTE_DONE;
 
-	if (grow((void **)&n->kept, &n->room, n->len, size, ROOM_FIRST, 1) < 0 ||
-		grow((void **)&n->lines, &n->lines_room, n->outcomes, is_outcome, LINES_FIRST, sizeof *n->lines) < 0)
+	if (make_room(n, size, is_outcome) < 0)
 		return -1;
 	wire_put_note(n->kept + n->len, note);
 	if (note->kind == WIRE_NOTE_INFO)

@@ -113,7 +113,7 @@ static void relieve(struct queues *s)
 {
 	struct queue *q;
 
-	while (s->pen->count < s->reserve && (q = largest(s)) != NULL && q->notes.outcomes > 0)
+	while (journal_left(s->pen) < s->reserve && (q = largest(s)) != NULL && q->notes.outcomes > 0)
 		give_up(q);
 }
 
@@ -300,6 +300,8 @@ void queues_add(struct queues *s, const struct queue_facts *facts)
 {
 	struct queue **at = bucket(s, facts->id), *q = queues_find(s, facts->id);
 
+	if (facts->fd < 0)
+		return; /* there was no descriptor left for it here */
 	/* The master has let go of one whose client has: then it is another one by the same id. Else it is the same. */
 	if (q && has_hung_up(q)) {
 		set_gone(q);

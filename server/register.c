@@ -28,44 +28,97 @@ static int make_channel(int ends[2])
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
 		return -1;
 	setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &(int){CHANNEL_BYTES}, sizeof(int));
-	return shutdown(ends[1], SHUT_RD);
+	shutdown(ends[1], SHUT_RD); /* fails only for sockets that are not connected */
+	return 0;
 }
 
-/* Whatever fails, the client sees the end of what it waits for, and asks anew. */
-static void grant(struct outbox *to_master, const struct queue_facts *facts)
-{
-	const struct mail m = {.kind = MAIL_QUEUE, .owner = facts->owner, .id = facts->id, .seq = facts->depth};
-	const struct wire_note note = {.kind = WIRE_NOTE_CHANNEL};
-	int ends[2] = {-1, -1};
-
-	if (make_channel(ends) == 0 && fdpass_send(facts->fd, &note, sizeof note, &ends[0], 1) == 0) {
-		outbox_send(to_master, 0, &m, ends[1]);
-		ends[1] = -1;
-	}
-	for (int i = 0; i < 2; i++) {
-		if (ends[i] >= 0)
-			close(ends[i]);
-	}
-}
-
-static void refuse(int fd, int err)
+static void tell(int answer, int err)
 {
 	const struct wire_note note = {.kind = WIRE_NOTE_REFUSED, .stat = err};
 
-	fdpass_send(fd, &note, sizeof note, NULL, 0);
+	fdpass_send(answer, &note, sizeof note, NULL, 0);
 }
 
-void register_queue(struct outbox *to_master, const struct queue_facts *facts, int err)
+/* The client sees the end at once, whoever has copies, and however long the close takes. */
+static void close_answer(int answer)
+{
+	shutdown(answer, SHUT_RDWR);
+	closer_close_later(answer);
+}
+
+void applicants_init(struct applicants *a, struct outbox *to_master, unsigned slot)
+{
+	a->to_master = to_master;
+	a->slot = slot;
+	for (unsigned i = 0; i < APPLICANTS_MAX; i++)
+		a->all[i].answer = -1;
+}
+
+static struct applicant *free_place(struct applicants *a)
+{
+	for (unsigned i = 0; i < APPLICANTS_MAX; i++) {
+		if (a->all[i].answer < 0)
+			return &a->all[i];
+	}
+	return NULL;
+}
+
+/* Whatever fails, the client sees the end of what it waits for, and asks anew. */
+static int ask(struct applicants *a, const struct queue_facts *facts)
+{
+	const struct mail m = {
+		.kind = MAIL_QUEUE,
+		.from_slot = a->slot,
+		.owner = facts->owner,
+		.id = facts->id,
+		.seq = facts->depth,
+	};
+	struct applicant *place = free_place(a);
+	int ends[2] = {-1, -1};
+
+	if (!place || make_channel(ends) < 0 || outbox_send(a->to_master, 0, &m, ends[1]) < 0) {
+		if (ends[0] >= 0)
+			close(ends[0]);
+		return -1;
+	}
+	*place = (struct applicant){.id = facts->id, .answer = facts->fd, .channel = ends[0]};
+	return 0;
+}
+
+void applicants_add(struct applicants *a, const struct queue_facts *facts, int err)
 {
 	fault_point("register-received");
+	if (facts->fd < 0)
+		return;
+	if (!is_seqpacket(facts->fd)) {
+		closer_close(facts->fd);
+		return;
+	}
 	if (err == 0 && facts->depth == 0)
 		err = EINVAL;
-	if (facts->fd >= 0 && is_seqpacket(facts->fd)) {
-		if (err != 0)
-			refuse(facts->fd, err);
-		else
-			grant(to_master, facts);
-	}
+	if (err != 0)
+		tell(facts->fd, err);
+	if (err != 0 || ask(a, facts) < 0)
+		close_answer(facts->fd);
 	fault_point("register-passed");
-	closer_close(facts->fd);
+}
+
+void applicants_decide(struct applicants *a, uint64_t id, int err)
+{
+	const struct wire_note note = {.kind = WIRE_NOTE_CHANNEL};
+
+	for (unsigned i = 0; i < APPLICANTS_MAX; i++) {
+		struct applicant *who = &a->all[i];
+
+		if (who->answer < 0 || who->id != id)
+			continue;
+		if (err == 0)
+			fdpass_send(who->answer, &note, sizeof note, &who->channel, 1);
+		else
+			tell(who->answer, err);
+		close(who->channel);
+		close_answer(who->answer);
+		who->answer = -1;
+		return;
+	}
 }

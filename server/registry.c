@@ -111,11 +111,13 @@ static void tell(struct registry *r, struct registered *q, uint64_t tag, int sta
 
 /* ---- Registration */
 
-static void refuse(int fd, int err)
+/* Takes over `fd`. The worker that asked tells the client. */
+static void refuse(struct registry *r, unsigned slot, uint64_t id, int fd, int err)
 {
-	const struct wire_note note = {.kind = WIRE_NOTE_REFUSED, .stat = err};
+	const struct mail m = {.kind = MAIL_REFUSED, .id = id, .seq = (uint64_t)err};
 
-	send(fd, &note, sizeof note, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (slot < r->workers)
+		outbox_send(&r->outbox, slot, &m, -1);
 	close(fd);
 }
 
@@ -159,8 +161,8 @@ static void tell_untold(struct registry *r)
 	}
 }
 
-/* Takes over `facts->fd`. */
-static void enter(struct registry *r, const struct queue_facts *facts)
+/* Takes over `facts->fd`. `slot`: the worker that asks. */
+static void enter(struct registry *r, const struct queue_facts *facts, unsigned slot)
 {
 	const struct wire_note note = {.kind = WIRE_NOTE_REGISTERED};
 	struct registered **at = bucket(r, facts->id);
@@ -168,7 +170,7 @@ static void enter(struct registry *r, const struct queue_facts *facts)
 	struct registered *q = err == 0 ? malloc(sizeof *q) : NULL;
 
 	if (!q) {
-		refuse(facts->fd, err != 0 ? err : ENOMEM);
+		refuse(r, slot, facts->id, facts->fd, err != 0 ? err : ENOMEM);
 		return;
 	}
 	*q = (struct registered){
@@ -179,7 +181,7 @@ static void enter(struct registry *r, const struct queue_facts *facts)
 	};
 	if (poller_add(r->poller, q->facts.fd, q->watching, q) < 0 || notes_put(&q->notes, &note, NULL, 0) < 0) {
 		poller_remove(r->poller, q->facts.fd);
-		refuse(facts->fd, ENOMEM);
+		refuse(r, slot, facts->id, facts->fd, ENOMEM);
 		notes_free(&q->notes);
 		free(q);
 		return;
@@ -220,7 +222,7 @@ static void heed_workers(struct registry *r)
 				.fd = fd,
 			};
 
-			enter(r, &facts);
+			enter(r, &facts, m.from_slot);
 		} else {
 			if (m.kind == MAIL_UNKNOWN)
 				unknown(r, &m);

@@ -42,6 +42,7 @@ struct worker {
 	struct outbox outbox, to_master;
 	struct journal_pen pen;
 	struct queues queues;
+	struct applicants applicants;
 	struct inbox inbox;
 	uint64_t stand_by_until; /* 0: not standing by */
 	uint64_t looked_ns;      /* when requests were looked for last */
@@ -88,7 +89,11 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 		break;
 	case MAIL_QUEUE:
 		queues_add(&w->queues, &(struct queue_facts){m->id, m->owner, (uint32_t)m->seq, fd});
+		applicants_decide(&w->applicants, m->id, 0);
 		return;
+	case MAIL_REFUSED:
+		applicants_decide(&w->applicants, m->id, (int)m->seq);
+		break;
 	case MAIL_CANCEL_TAGS:
 		cancel_tags(w, m);
 		break;
@@ -339,6 +344,7 @@ static int open_journal(struct worker *w)
 	if (journal_open(&w->pen, config->journal) < 0)
 		return -1;
 	outbox_init(&w->to_master, &config->registry_box, 1, LETTERS_TO_MASTER);
+	applicants_init(&w->applicants, &w->to_master, config->slot);
 	w->outbox.gone = on_letter_gone;
 	w->outbox.arg = w;
 	w->inbox.config = (struct inbox_config){
@@ -348,6 +354,7 @@ static int open_journal(struct worker *w)
 		.access = config->access,
 		.stats = config->stats,
 		.to_master = &w->to_master,
+		.applicants = &w->applicants,
 		.engine = &w->engine,
 		.queues = &w->queues,
 		.outbox = &w->outbox,

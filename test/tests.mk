@@ -20,9 +20,10 @@ TEST_CXXFLAGS = -std=c++17 $(if $(DEBUG),-O0,-O1) -g -Wall -Wextra -Wshadow -Wer
 # What `make check` and `make lint` run beside a compiler and make: Debian's names.
 TEST_PACKAGES := g++ libgtest-dev pkgconf mandoc strace procps libfuse3-dev fuse3 e2fsprogs xfsprogs btrfs-progs \
 	libuv1-dev
-LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind
-# For `make bench-cold`. gnuplot draws a chart; without it there is none.
-BENCH_PACKAGES := libuv1-dev libfuse3-dev fuse3 pkgconf gnuplot-nox
+# liburing is there for its header, which a benchmark includes.
+LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind liburing-dev
+# For `make bench-cold`, and for what `make bench` compares the queue with. gnuplot draws a chart; without it there is none.
+BENCH_PACKAGES := libuv1-dev liburing-dev libfuse3-dev fuse3 pkgconf gnuplot-nox
 
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 install_packages = dpkg-query -W -f '$${db:Status-Status}\n' $(1) 2>/dev/null | grep -c '^installed$$' | grep -qx $(words $(1)) || \
@@ -85,9 +86,22 @@ $(BUILD)/bench/%: test/bench/%.c $(BENCH_COMMON) test/bench/common.h $(STATIC) $
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -MF $@.d $(ALL_LDFLAGS) $< $(BENCH_COMMON) $(STATIC) -o $@
 
+# The queue beside libuv and io_uring. What is not installed is left out, and the program says so.
+HAVE_UV := $(shell pkg-config --exists libuv 2>/dev/null && echo 1)
+HAVE_URING := $(shell pkg-config --exists 'liburing >= 2.3' 2>/dev/null && echo 1)
+QUEUE_SRC := $(filter-out %/$(if $(HAVE_UV),no,via)_libuv.c %/$(if $(HAVE_URING),no,via)_uring.c,$(wildcard test/bench/queue/*.c)) \
+	test/bench/cold/supervise.c $(BENCH_COMMON)
+QUEUE_OBJ := $(QUEUE_SRC:%.c=$(BUILD)/obj/%.o)
+QUEUE_BIN := $(BUILD)/bench/bench_queue
+
+$(QUEUE_BIN): $(QUEUE_OBJ) $(STATIC)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) $^ $(if $(HAVE_UV),-luv) $(if $(HAVE_URING),-luring) -pthread -o $@
+
+# ROUNDS, if set, says how often the last of these measures what; see test/bench/queue/main.c for its other settings.
 .PHONY: bench
-bench: all $(BENCH_BIN)
-	$(Q)for b in $(BENCH_BIN); do SFD_DAEMON=$(abspath $(DAEMON)) $$b || exit 1; done
+bench: all $(BENCH_BIN) $(QUEUE_BIN)
+	$(Q)for b in $(BENCH_BIN) $(QUEUE_BIN); do ROUNDS='$(ROUNDS)' SFD_DAEMON=$(abspath $(DAEMON)) $$b || exit 1; done
 
 # `make deps-bench bench-cold`: cold files beside hot ones, five minutes long, not part of `make bench`.
 # ROUNDS, PHASE_SECONDS and LARGE_ROUNDS, if set, say how often what is measured, and how long a phase is.
@@ -100,7 +114,8 @@ bench-cold-needs:
 		printf '#define FUSE_USE_VERSION 35\n#include <%s>\n' $$h | $(CC) -E -D_GNU_SOURCE -x c - >/dev/null 2>&1 || \
 		{ echo "$$h is missing: 'make deps-bench' installs $(BENCH_PACKAGES)" >&2; exit 1; }; done
 
-$(COLD_OBJ): | bench-cold-needs
+# What the other benchmarks use too needs nothing.
+$(filter-out $(QUEUE_OBJ),$(COLD_OBJ)): | bench-cold-needs
 
 $(COLD_BIN): $(COLD_OBJ) $(STATIC)
 	@mkdir -p $(@D)
