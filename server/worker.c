@@ -11,6 +11,7 @@
 #include "server/transfer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -331,9 +332,15 @@ static unsigned letter_fds(const struct worker_config *config)
 	return config->worker_transfers / 4 < LETTER_FDS_MAX ? config->worker_transfers / 4 : LETTER_FDS_MAX;
 }
 
+/* Above the numbers of what stays: among those it would leave a gap when it goes (child_close_ranks()). */
 static void add_queue(void *arg, const struct queue_facts *facts)
 {
-	queues_add(arg, facts);
+	struct worker *w = arg;
+	struct queue_facts moved = *facts;
+
+	moved.fd = fcntl(facts->fd, F_DUPFD_CLOEXEC, w->config->highest_fd + 1);
+	close(facts->fd);
+	queues_add(&w->queues, &moved);
 }
 
 /* Where requests of queues are noted, and where they report. 0, or -1 and errno. */
@@ -405,7 +412,7 @@ static struct worker *worker_new(const struct worker_config *config)
 		.self = config->slot + 1,
 	};
 	queues_init(&w->queues, &w->pen, config->worker_transfers, &w->engine.loop, w->engine.own);
-	registry_each(config->registry, add_queue, &w->queues);
+	registry_each(config->registry, add_queue, w);
 	return w;
 }
 
