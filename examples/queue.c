@@ -97,9 +97,11 @@ int main(int argc, char *argv[])
 	if (srv < 0)
 		return fail("sfd_connect", strerror(errno));
 	q = sfd_queue_new(srv, DEPTH);
-	items = calloc((size_t)argc, sizeof *items);
-	if (!q || !items)
+	if (!q)
 		return fail("sfd_queue_new", strerror(errno));
+	items = calloc((size_t)argc, sizeof *items);
+	if (!items)
+		return fail("calloc", strerror(errno));
 	for (int i = 3; i < argc; i++)
 		items[i - 3].path = argv[i];
 	failed = run(q, items, argc - 3);

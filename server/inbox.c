@@ -144,7 +144,7 @@ static void handle_request(struct inbox *in, struct delivery *d, const struct wi
 /* Whole pages: a page that is moved in two pieces takes two of a pipe's places. */
 static uint64_t first_quantum(unsigned count)
 {
-	const uint64_t page = 4096, share = QUANTUM_BATCH / count & ~(page - 1);
+	const uint64_t page = 4096, share = QUANTUM_BATCH / (count > 0 ? count : 1) & ~(page - 1);
 
 	return share < QUANTUM_FIRST ? share : QUANTUM_FIRST;
 }

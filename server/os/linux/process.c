@@ -116,16 +116,21 @@ unsigned os_cpu_count(void)
 /* "MAX PERIOD" in microseconds, MAX being "max" for no limit. In percent; UINT_MAX: none. */
 static unsigned read_cpu_max(const char *path)
 {
-	unsigned long max = 0, period = 0;
-	unsigned quota = UINT_MAX;
+	char line[64] = "", *rest;
 	FILE *f = fopen(path, "re");
+	unsigned long max, period;
 
 	if (!f)
-		return quota;
-	if (fscanf(f, "%lu %lu", &max, &period) == 2 && period > 0)
-		quota = (unsigned)(max * 100 / period);
+		return UINT_MAX;
+	if (!fgets(line, sizeof line, f))
+		line[0] = '\0';
 	fclose(f);
-	return quota;
+	max = strtoul(line, &rest, 10);
+	if (rest == line)
+		return UINT_MAX;
+	period = strtoul(rest, NULL, 10);
+	return period > 0 && max < ULONG_MAX / 100 && max * 100 / period < UINT_MAX ? (unsigned)(max * 100 / period)
+										    : UINT_MAX;
 }
 
 unsigned os_cpu_quota(void)
@@ -208,6 +213,7 @@ static void read_proc(pid_t pid, const char *name, char *text, size_t size)
 	text[n > 0 ? n : 0] = '\0';
 }
 
+/* proc_pid_status(5). */
 static bool has_sigkill(const char *status, const char *mask)
 {
 	const char *at = strstr(status, mask);
@@ -215,17 +221,23 @@ static bool has_sigkill(const char *status, const char *mask)
 	return at && strtoull(at + strlen(mask), NULL, 16) & (UINT64_C(1) << (SIGKILL - 1));
 }
 
-/* proc_pid_status(5), proc_pid_stat(5): of the latter the flags, the seventh field after the name, which may hold anything. */
+/* proc_pid_stat(5): the seventh field after the name, which may hold anything but is the last thing in parentheses. */
+static unsigned long process_flags(const char *stat)
+{
+	const char *at = strrchr(stat, ')');
+
+	for (int field = 0; at && field < 7; field++)
+		at = strchr(at + 1, ' ');
+	return at ? strtoul(at, NULL, 10) : 0;
+}
+
 enum os_fate os_fate(pid_t pid)
 {
 	const unsigned long exiting = 0x4; /* PF_EXITING */
 	char text[4096];
-	const char *at;
-	unsigned long flags = 0;
 
 	read_proc(pid, "stat", text, sizeof text);
-	at = strrchr(text, ')');
-	if (at && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 && flags & exiting)
+	if (process_flags(text) & exiting)
 		return OS_LEAVING;
 	read_proc(pid, "status", text, sizeof text);
 	return has_sigkill(text, "SigPnd:") || has_sigkill(text, "ShdPnd:") ? OS_KILLED : OS_RUNS;
