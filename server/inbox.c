@@ -324,10 +324,8 @@ static void handle(struct inbox *in, struct delivery *d)
 bool inbox_receive(struct inbox *in, int sock)
 {
 	struct journal_pen *pen = in->config.pen;
-	struct delivery d;
+	struct delivery d = {.c = NULL};
 
-	d.c = NULL;
-	d.cancels.count = 0;
 	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d.m) < 0)
 		return false;
 	d.err = judge(in, &d);

@@ -56,7 +56,7 @@ int notes_put(struct notes *n, const struct wire_note *note, const struct sfd_fi
 	if (make_room(n, size, is_outcome) < 0)
 		return -1;
 	wire_put_note(n->kept + n->len, note);
-	if (note->kind == WIRE_NOTE_INFO)
+	if (note->kind == WIRE_NOTE_INFO && info)
 		wire_put_info(n->kept + n->len + WIRE_NOTE_SIZE, info);
 	n->len += size;
 	if (is_outcome)

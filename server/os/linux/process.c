@@ -192,8 +192,11 @@ void os_keep_in_memory(void *memory, size_t size)
 	volatile unsigned char *at = memory;
 
 	/* Each page is touched: MADV_POPULATE_WRITE exists since 5.14 only. */
-	for (size_t i = 0; i < size; i += page)
-		at[i] = at[i];
+	for (size_t i = 0; i < size; i += page) {
+		unsigned char byte = at[i];
+
+		at[i] = byte;
+	}
 	mlock(memory, size); /* more than RLIMIT_MEMLOCK allows stays where it is while memory is not short */
 }
 
