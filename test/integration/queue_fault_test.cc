@@ -54,12 +54,17 @@ class QueueFault : public SfdTest, public ::testing::WithParamInterface<const ch
 		return access(hook_.c_str(), F_OK) < 0;
 	}
 
-	// Many requests of all kinds, until all have ended: how many by the death of a worker.
-	unsigned run_some(Queue &q)
+	// Many requests of all kinds, until all have ended: how many by the death of a worker. With `splits`, one worker
+	// opens, and another one is given the second messages.
+	unsigned run_some(Queue &q, bool splits = false)
 	{
+		const std::vector<pid_t> workers = daemon().workers();
+		const std::vector<pid_t> others(workers.begin() + 1, workers.end());
 		std::vector<Ends> pipes;
 		unsigned died = 0;
 
+		if (splits)
+			freeze(others);
 		for (uint64_t i = 0; i < MANY; i++) {
 			pipes.push_back(make_pipe());
 			if (i % 4 == 0)
@@ -67,13 +72,11 @@ class QueueFault : public SfdTest, public ::testing::WithParamInterface<const ch
 			else
 				q.open("file", i);
 		}
-		EXPECT_TRUE(q.until([&] {
-			bool ready = true;
-
-			for (uint64_t i = 0; i < MANY; i++)
-				ready = ready && (q.of(i).infos > 0 || q.of(i).over());
-			return ready;
-		}));
+		await_opens(q);
+		if (splits) {
+			freeze({workers[0]});
+			thaw({workers[1]});
+		}
 		for (uint64_t i = 0; i < MANY; i++) {
 			if (i % 4 == 0 || q.of(i).over())
 				continue;
@@ -81,11 +84,29 @@ class QueueFault : public SfdTest, public ::testing::WithParamInterface<const ch
 				EXPECT_EQ(ENOENT, errno) << strerror(errno);
 			}
 		}
+		if (splits) {
+			EXPECT_EQ(0, q.submit());
+			EXPECT_TRUE(eventually([&] { return has_fired(); })) << "nothing was passed on";
+			for (const pid_t pid : workers)
+				kill(pid, SIGCONT);
+		}
 		q.finish();
 		for (uint64_t i = 0; i < MANY; i++)
 			died += check_one(q, i, &pipes[i]);
 		q.expect_quiet();
 		return died;
+	}
+
+	// Until of each open there is information, or its end.
+	void await_opens(Queue &q)
+	{
+		EXPECT_TRUE(q.until([&] {
+			bool ready = true;
+
+			for (uint64_t i = 0; i < MANY; i++)
+				ready = ready && (q.of(i).infos > 0 || q.of(i).over());
+			return ready;
+		}));
 	}
 
 	// Whether it ended by the death of a worker. Else it must be a success.
@@ -110,6 +131,7 @@ class QueueFault : public SfdTest, public ::testing::WithParamInterface<const ch
 TEST_P(QueueFault, ExactlyOneEnd)
 {
 	const bool registers = is("register-received") || is("register-passed");
+	const bool splits = is("forward-before") || is("forward-after");
 	unsigned died = 0;
 
 	for (unsigned round = 0; round < 6 && !HasFailure(); round++) {
@@ -124,9 +146,8 @@ TEST_P(QueueFault, ExactlyOneEnd)
 			q.finish();
 			arm();
 		}
-		/* A message that is passed on comes up when it does. */
 		for (const Deadline deadline(20s); !has_fired() && !deadline.passed();)
-			died += run_some(q);
+			died += run_some(q, splits);
 		ASSERT_TRUE(has_fired()) << "nobody came to " << GetParam();
 		if (registers) {
 			died += run_some(q);

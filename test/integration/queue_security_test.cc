@@ -331,16 +331,18 @@ int send_with_descriptor(int channel, int fd, size_t size)
 // Nobody reads it, and nobody keeps it longer than the client.
 TEST_F(QueueSecurity, RecordsAndDescriptorsFromTheClient)
 {
+	uint64_t id = ID;
+
 	for (const bool has_descriptor : {false, true}) {
 		for (const size_t size : {size_t{100}, size_t{0}}) {
 			SCOPED_TRACE(std::to_string(size) + (has_descriptor ? " with" : " without"));
 			Ends passed = make_pipe();
 			{
-				RawQueue q(srv(), ID);
+				RawQueue q(srv(), id++);
 
 				ASSERT_EQ(0,
 					send_with_descriptor(q.letter_box().in, has_descriptor ? passed.in : -1, size));
-				ASSERT_NO_FATAL_FAILURE(q.open_in_the_end());
+				ASSERT_NO_FATAL_FAILURE(q.open());
 				expect_served(q);
 				/* The daemon's end takes nothing. */
 				EXPECT_EQ(EPIPE,

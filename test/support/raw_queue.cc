@@ -54,7 +54,14 @@ bool RawQueue::read_record(int fd, milliseconds patience)
 	msg.msg_iovlen = 1;
 	msg.msg_control = control;
 	msg.msg_controllen = sizeof control;
-	const ssize_t n = await(fd, POLLIN, patience) == 0 ? -1 : recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (await(fd, POLLIN, patience) == 0) {
+		record_.clear();
+		return false;
+	}
+	/* Whoever closes a socket with something unread in it resets it: that is said once, and before what has come. */
+	ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n < 0 && errno == ECONNRESET)
+		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	record_.resize(n > 0 ? static_cast<size_t>(n) : 0);
 	EXPECT_GE(size_t{WIRE_RECORD_MAX}, record_.size());
 	const cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&msg) : nullptr;
