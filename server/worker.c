@@ -30,6 +30,7 @@ enum {
 	ROUND_NS = 2 * 1000 * 1000, /* after so long on arrivals the transfers under way get their turns */
 	QUANTUM_MAIL = 128 * 1024,  /* what a transfer may move at once when mail brings its destination */
 	MAIL_PER_ROUND = 256,
+	HELPED = 8, /* so many requests at once are a wakeup's worth, whoever else could have done them */
 	KEEPS_UP_NS = 1000 * 1000, /* who had nothing to do so lately keeps up with the requests */
 	STAND_BY_NS =
 		10 * 1000 * 1000, /* times the slot, to a limit: how long a worker that is not needed stays away */
@@ -50,6 +51,7 @@ struct worker {
 	uint64_t review_ns;      /* when to see whether helpers have died, */
 	bool review_jobs;        /* or now */
 	bool got_requests;       /* woken for them in this round */
+	uint64_t round_requests; /* how many came of it */
 };
 
 static void cancel_tags(struct worker *w, const struct mail *m)
@@ -172,6 +174,14 @@ static bool is_full(const struct worker *w)
 	       w->config->worker_transfers;
 }
 
+static void receive_some(struct worker *w, uint64_t now)
+{
+	for (int i = 0; i < DATAGRAMS_PER_ROUND && !is_full(w) && clock_now_ns() - now < ROUND_NS; i++) {
+		if (!inbox_receive(&w->inbox, w->requests.fd))
+			return;
+	}
+}
+
 static void drain_requests(struct worker *w)
 {
 	uint64_t now = clock_now_ns();
@@ -179,10 +189,9 @@ static void drain_requests(struct worker *w)
 	if (!w->got_requests && now - w->looked_ns < LOOK_AROUND_NS)
 		return;
 	w->looked_ns = now;
-	for (int i = 0; i < DATAGRAMS_PER_ROUND && !is_full(w) && clock_now_ns() - now < ROUND_NS; i++) {
-		if (!inbox_receive(&w->inbox, w->requests.fd))
-			return;
-	}
+	w->round_requests = counter_get(&w->engine.own->requests);
+	receive_some(w, now);
+	w->round_requests = counter_get(&w->engine.own->requests) - w->round_requests;
 }
 
 static void on_requests(struct source *source, unsigned events)
@@ -195,7 +204,7 @@ static void on_requests(struct source *source, unsigned events)
  * Whether a worker before us keeps up without us. A datagram wakes some worker that sleeps even if one that is awake would
  * have come to it in a microsecond; with as many workers as cores those wakeups take the cores from whoever is at work
  * (small files: a third of the throughput). So a worker that turns out to be spare stays away for a while. The first one
- * never does; who blocks or has its hands full has not been idle lately, and is helped again when the while is over.
+ * never does, and nobody who was woken for a batch of requests; who blocks or has its hands full has not been idle lately, and is helped again when the while is over.
  */
 static bool is_spare(const struct worker *w)
 {
@@ -217,7 +226,7 @@ static int arrange_requests(struct worker *w)
 {
 	uint64_t now = w->engine.loop.now_ns;
 
-	if (w->got_requests && is_spare(w))
+	if (w->got_requests && w->round_requests < HELPED && is_spare(w))
 		w->stand_by_until = now + stand_by_ns(w->config->slot);
 	else if (w->stand_by_until <= now)
 		w->stand_by_until = 0;
