@@ -88,6 +88,12 @@ static int take_number(
 	return 0;
 }
 
+static int set(bool *flag)
+{
+	*flag = true;
+	return 0;
+}
+
 static int take_option(struct options *o, int opt, const char *arg, const struct complaint *c)
 {
 	unsigned n = 0;
@@ -113,11 +119,9 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 		o->group = arg;
 		return 0;
 	case 'd':
-		o->daemonize = true;
-		return 0;
+		return set(&o->daemonize);
 	case 'p':
-		o->sync_parent = true;
-		return 0;
+		return set(&o->sync_parent);
 	case OPT_WORKERS:
 		return take_number(&o->workers, "--workers", arg, 1, WORKERS_MAX, c);
 	case OPT_READERS:

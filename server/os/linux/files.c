@@ -205,9 +205,9 @@ enum os_heat os_heat(int fd, off_t offset, uint64_t n, uint64_t ahead)
 
 	if (heat != OS_HEAT_HOT)
 		return heat;
-	if (os_read_cached(fd, &byte, 1, offset) != 1)
+	if (os_read_cached(fd, &byte, 1, last) != 1)
 		return OS_HEAT_COLD;
-	if (last / PAGE_BYTES > offset / PAGE_BYTES && os_read_cached(fd, &byte, 1, last) != 1)
+	if (last / PAGE_BYTES > offset / PAGE_BYTES && os_read_cached(fd, &byte, 1, offset) != 1)
 		return OS_HEAT_COLD;
 	return OS_HEAT_HOT;
 }
