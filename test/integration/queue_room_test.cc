@@ -283,7 +283,8 @@ class QueueMany : public QueueRoom, public ::testing::WithParamInterface<bool>
 
 TEST_P(QueueMany, FullQueues)
 {
-	constexpr size_t QUEUES = 8;
+	/* A send to a device takes a reader and a writer: fewer of them are enough for more than the daemon has transfers. */
+	const size_t QUEUES = GetParam() ? 3 : 8;
 	const Fd null(open("/dev/null", O_WRONLY | O_CLOEXEC)); /* it may serve several transfers at a time */
 	std::vector<std::unique_ptr<Queue>> queues;
 	sfd_opts opts = {};
@@ -301,12 +302,12 @@ TEST_P(QueueMany, FullQueues)
 			else
 				q.open("missing", k);
 		}
-		ASSERT_TRUE(eventually([&] { return sfd_queue_submit(q) == 0; }, 30s));
+		ASSERT_TRUE(eventually([&] { return sfd_queue_submit(q) == 0; }, 80s));
 	}
 	for (int i = 0; i < 50; i++)
 		canary();
 	for (auto &q : queues) {
-		q->finish(30s);
+		q->finish(80s);
 		for (uint64_t k = 0; k < SFD_QUEUE_DEPTH_MAX; k++) {
 			const int stat = q->of(k).stat;
 
