@@ -55,7 +55,7 @@ static void release(struct sfd_queue *q)
 	ready_close(&q->ready);
 	if (q->mark)
 		munmap(q->mark, (size_t)sysconf(_SC_PAGESIZE));
-	free(q->memory);
+	free(q->records);
 	free(q);
 }
 
@@ -72,7 +72,7 @@ static int allocate(struct sfd_queue *q, unsigned depth)
 
 	if (!memory)
 		return -1;
-	q->memory = q->records = memory;
+	q->records = memory;
 	slots_init(&q->slots, depth, memory + records);
 	stage_init(&q->stage, depth, &q->slots, memory + records + slots);
 	return 0;
@@ -153,13 +153,14 @@ static int add(struct sfd_queue *q, const struct wire_request *request, int fd, 
 	return 0;
 }
 
-int sfd_queue_send(struct sfd_queue *q, const char *path, int dest_fd, off_t offset, size_t len,
+/* `dest_fd` counts if the operation has one. */
+static int add_path(struct sfd_queue *q, enum wire_op op, const char *path, int dest_fd, off_t offset, size_t len,
 	const struct sfd_opts *opts, uint64_t user_data)
 {
-	struct wire_request r = {.op = WIRE_OP_SEND};
+	struct wire_request r = {.op = op};
 	int err = may_add(q);
 
-	if (err == 0 && dest_fd < 0)
+	if (err == 0 && wire_op_fds(op) > 0 && dest_fd < 0)
 		err = EBADF;
 	if (err == 0)
 		err = build_path_request(&r, path, offset, len);
@@ -168,17 +169,16 @@ int sfd_queue_send(struct sfd_queue *q, const char *path, int dest_fd, off_t off
 	return err == 0 ? add(q, &r, dest_fd, user_data) : fail(err);
 }
 
+int sfd_queue_send(struct sfd_queue *q, const char *path, int dest_fd, off_t offset, size_t len,
+	const struct sfd_opts *opts, uint64_t user_data)
+{
+	return add_path(q, WIRE_OP_SEND, path, dest_fd, offset, len, opts, user_data);
+}
+
 int sfd_queue_open(struct sfd_queue *q, const char *path, off_t offset, size_t len, const struct sfd_opts *opts,
 	uint64_t user_data)
 {
-	struct wire_request r = {.op = WIRE_OP_OPEN};
-	int err = may_add(q);
-
-	if (err == 0)
-		err = build_path_request(&r, path, offset, len);
-	if (err == 0)
-		err = build_options(&r, opts);
-	return err == 0 ? add(q, &r, -1, user_data) : fail(err);
+	return add_path(q, WIRE_OP_OPEN, path, -1, offset, len, opts, user_data);
 }
 
 int sfd_queue_sendfd(struct sfd_queue *q, int file_fd, int dest_fd, off_t offset, size_t len,

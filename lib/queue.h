@@ -36,13 +36,12 @@ struct sfd_queue {
 	struct slots slots;
 	struct stage stage;
 	uint32_t first_cancel;
-	unsigned char *records;
+	unsigned char *records; /* the beginning of all the memory that the queue has, slots and stage included */
 	unsigned lengths[RECORDS_PER_READ];
 	unsigned count, current, at; /* of the records: how many were read, and how far they have been looked at */
 	bool more;                   /* there may be others to be read */
 	pid_t pid;
 	unsigned char *mark; /* a byte that a fork sets to 0; NULL: the system cannot do that */
-	void *memory;
 };
 
 /* Tells the daemon of the queue, if its socket has room. 0, or an errno; EAGAIN and the like leave it QUEUE_NEW. */

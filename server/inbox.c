@@ -97,10 +97,10 @@ static void mail_cancels(struct inbox *in, struct delivery *d)
 /* A queue's request may be anybody's, or nobody's any more: all are asked, in a letter for many. */
 static void cancel_tag(struct inbox *in, struct delivery *d, uint64_t tag)
 {
-	const struct queue *q = queues_find(in->config.queues, d->h.queue_id);
+	const struct queue *q = queue_of(d->c);
 	struct mail *m = &d->cancels;
 
-	if (!q || (uint32_t)tag >= q->depth || transfer_cancel_tag(q, tag))
+	if ((uint32_t)tag >= q->depth || transfer_cancel_tag(q, tag))
 		return;
 	m->kind = MAIL_CANCEL_TAGS;
 	m->owner = d->m.owner;
@@ -272,29 +272,28 @@ static int judge(const struct inbox *in, struct delivery *d)
 	return wire_check(bytes, d->m.len, &d->h, d->m.nfds);
 }
 
-static bool is_registration(const struct inbox *in, const struct delivery *d)
+/* Whether it is one request that asks for a queue, which is then in `r`. */
+static bool is_registration(const struct inbox *in, const struct delivery *d, struct wire_request *r)
 {
 	struct wire_cursor cursor;
-	struct wire_request r;
 
 	if (d->h.channel != WIRE_CHANNEL_QUEUE || d->h.count != 1 || d->m.nfds != 1)
 		return false;
 	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
-	return wire_next(&cursor, &r) == 0 && r.op == WIRE_OP_REGISTER;
+	return wire_next(&cursor, r) == 0 && r->op == WIRE_OP_REGISTER;
 }
 
-static void handle_registration(struct inbox *in, struct delivery *d)
+static void handle_registration(struct inbox *in, struct delivery *d, const struct wire_request *r)
 {
-	struct queue_facts facts = {.id = d->h.queue_id, .owner = d->m.owner, .fd = fdpass_take(&d->m, 0)};
-	struct wire_cursor cursor;
-	struct wire_request r;
+	const struct queue_facts facts = {
+		.id = d->h.queue_id,
+		.owner = d->m.owner,
+		.depth = r->length <= WIRE_DEPTH_MAX ? (uint32_t)r->length : 0,
+		.fd = fdpass_take(&d->m, 0),
+	};
 
-	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
-	if (wire_next(&cursor, &r) != 0)
-		return;
-	facts.depth = r.length <= WIRE_DEPTH_MAX ? (uint32_t)r.length : 0;
 	if (d->err == 0)
-		d->err = request_check(&r, &d->h);
+		d->err = request_check(r, &d->h);
 	applicants_add(in->config.applicants, &facts, d->err);
 }
 
@@ -325,13 +324,14 @@ bool inbox_receive(struct inbox *in, int sock)
 {
 	struct journal_pen *pen = in->config.pen;
 	struct delivery d = {.c = NULL};
+	struct wire_request r;
 
 	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d.m) < 0)
 		return false;
 	d.err = judge(in, &d);
 	counter_add(&in->config.engine->own->requests, d.h.count > 0 ? d.h.count : 1);
-	if (is_registration(in, &d))
-		handle_registration(in, &d);
+	if (is_registration(in, &d, &r))
+		handle_registration(in, &d, &r);
 	else
 		handle(in, &d);
 	fdpass_drop(&d.m);

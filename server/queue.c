@@ -10,11 +10,6 @@
 
 static const struct channel_ops queue_ops;
 
-static struct queue *of(struct channel *c)
-{
-	return container_of(c, struct queue, channel);
-}
-
 void queues_init(struct queues *s, struct journal_pen *pen, uint32_t reserve, struct loop *loop, struct stats *own)
 {
 	*s = (struct queues){.reserve = reserve, .pen = pen, .loop = loop, .own = own};
@@ -72,7 +67,7 @@ static void give_up(struct queue *q)
 
 static void unused(struct channel *c)
 {
-	struct queue *q = of(c);
+	struct queue *q = queue_of(c);
 
 	list_remove(&q->dirty);
 	notes_free(&q->notes);
@@ -158,7 +153,7 @@ static void tell_info(struct channel *c, const struct sfd_file_info *info)
 {
 	const struct wire_note note = {.kind = WIRE_NOTE_INFO, .tag = info->tag};
 
-	put(of(c), &note, info, JOURNAL_NONE);
+	put(queue_of(c), &note, info, JOURNAL_NONE);
 }
 
 static void tell_end(struct channel *c, const struct sfd_xfer_stat *stat, uint32_t line)
@@ -171,14 +166,14 @@ static void tell_end(struct channel *c, const struct sfd_xfer_stat *stat, uint32
 		.written = stat->written,
 	};
 
-	put(of(c), &note, NULL, line);
+	put(queue_of(c), &note, NULL, line);
 }
 
 static void tell_refusal(struct channel *c, uint64_t tag, int err, uint32_t line)
 {
 	const struct wire_note note = {.kind = WIRE_NOTE_DONE, .stat = err, .tag = tag};
 
-	put(of(c), &note, NULL, line);
+	put(queue_of(c), &note, NULL, line);
 }
 
 static bool tell_progress(struct channel *c, const struct sfd_xfer_stat *stat)
@@ -190,16 +185,16 @@ static bool tell_progress(struct channel *c, const struct sfd_xfer_stat *stat)
 		.written = stat->written,
 	};
 
-	if (of(c)->notes.blocked)
+	if (queue_of(c)->notes.blocked)
 		return false;
-	put(of(c), &note, NULL, JOURNAL_NONE);
+	put(queue_of(c), &note, NULL, JOURNAL_NONE);
 	return !c->gone;
 }
 
 static void uncork(struct channel *c)
 {
 	c->corked = false;
-	flush(of(c));
+	flush(queue_of(c));
 }
 
 /* It is watched for as long as it is there. */
@@ -211,7 +206,7 @@ static int watch(struct channel *c)
 
 static void on_event(struct source *source, unsigned events)
 {
-	struct queue *q = of(container_of(source, struct channel, source));
+	struct queue *q = queue_of(container_of(source, struct channel, source));
 
 	if (events & POLLER_ERR)
 		set_gone(q);
@@ -255,7 +250,7 @@ void *queue_claimed(const struct queue *q, uint64_t tag)
 
 static uint32_t claim(struct channel *c, uint64_t tag, void *transfer)
 {
-	struct queue *q = of(c);
+	struct queue *q = queue_of(c);
 	uint32_t line;
 
 	if ((uint32_t)tag >= q->depth || q->claims[(uint32_t)tag]) {
@@ -272,7 +267,7 @@ static uint32_t claim(struct channel *c, uint64_t tag, void *transfer)
 
 static void disclaim(struct channel *c, uint64_t tag)
 {
-	of(c)->claims[(uint32_t)tag] = NULL;
+	queue_of(c)->claims[(uint32_t)tag] = NULL;
 }
 
 static const struct channel_ops queue_ops = {

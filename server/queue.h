@@ -22,6 +22,12 @@ struct queue {
 	void **claims; /* by the tag's low half: the transfer of that tag */
 };
 
+/* Of a channel that is a queue's. */
+static inline struct queue *queue_of(struct channel *c)
+{
+	return container_of(c, struct queue, channel);
+}
+
 enum { QUEUE_BUCKETS = 256 };
 
 struct queues {

@@ -47,22 +47,27 @@ void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, 
 	transfer_move_at_once(t);
 }
 
+static void cancel(struct transfer *t)
+{
+	if (t->state != TRANSFER_HELD && t->state != TRANSFER_ENDING)
+		transfer_finish(t, ECANCELED);
+}
+
 void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who)
 {
 	struct transfer *t = find_owned(e, id, who);
 
-	if (t && t->state != TRANSFER_HELD && t->state != TRANSFER_ENDING)
-		transfer_finish(t, ECANCELED);
+	if (t)
+		cancel(t);
 }
 
 bool transfer_cancel_tag(const struct queue *q, uint64_t tag)
 {
-	struct transfer *t = q ? queue_claimed(q, tag) : NULL;
+	struct transfer *t = queue_claimed(q, tag);
 
 	if (!t || t->tag != tag)
 		return false;
-	if (t->state != TRANSFER_HELD && t->state != TRANSFER_ENDING)
-		transfer_finish(t, ECANCELED);
+	cancel(t);
 	return true;
 }
 

@@ -118,7 +118,8 @@ static void transfer_free(struct transfer *t)
 	timers_clear(&e->timers, &t->timer);
 	list_remove(&t->run);
 	list_remove(&t->on_channel);
-	table_remove(&e->table, &t->entry);
+	if (t->entry.id != 0)
+		table_remove(&e->table, &t->entry);
 	if (t->channel->ops->disclaim)
 		t->channel->ops->disclaim(t->channel, t->tag);
 	counter_add(&e->own->active, (uint64_t)-1);
@@ -459,7 +460,8 @@ struct transfer *transfer_new(
 	timer_init(&t->timer);
 	list_init(&t->run);
 	list_init(&t->on_channel);
-	table_add(&e->table, &t->entry);
+	if (t->wants_info) /* an id that nobody is told of names nothing */
+		table_add(&e->table, &t->entry);
 	channel_take(c);
 	list_append(&c->transfers, &t->on_channel);
 	c->on_change = on_channel_change;

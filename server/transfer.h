@@ -50,7 +50,7 @@ void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, 
 /* Ends that owner's transfer with ECANCELED; nothing happens if there is none. */
 void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who);
 
-/* The same for a queue's, by its tag: false if none of that tag is here. `q` may be NULL. */
+/* The same for a queue's, by its tag: false if none of that tag is here. */
 bool transfer_cancel_tag(const struct queue *q, uint64_t tag);
 
 /* A send-open for that id was lost with the worker that had received it: an open that still waits ends. */
