@@ -101,20 +101,6 @@ Ends make_dest(size_t i)
 	}
 }
 
-// Whether this process may have that many descriptors open; raises its limit as far as that needs.
-bool may_open(rlim_t n)
-{
-	rlimit rl;
-
-	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max < n)
-		return false;
-	if (rl.rlim_cur < n) {
-		rl.rlim_cur = n;
-		return setrlimit(RLIMIT_NOFILE, &rl) == 0;
-	}
-	return true;
-}
-
 // All are held at once: nothing is read before the last has been accepted.
 TEST_F(Concurrency, AThousandTransfersAtATime)
 {

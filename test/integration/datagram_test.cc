@@ -16,26 +16,7 @@
 namespace
 {
 
-// Where the fields lie: sendfiled-protocol(7).
-enum Field : size_t {
-	MAGIC = 0,
-	VERSION = 4,
-	COUNT = 6,
-	LENGTH = 8,
-	CHANNEL = 12,
-	QUEUE_ID = 16,
-	HEADER_RESERVED = 24,
-	SIZE = WIRE_HEADER_SIZE + 0,
-	OP = WIRE_HEADER_SIZE + 4,
-	PATH_LEN = WIRE_HEADER_SIZE + 6,
-	FLAGS = WIRE_HEADER_SIZE + 40,
-	RESERVED0 = WIRE_HEADER_SIZE + 44,
-	RESERVED1 = WIRE_HEADER_SIZE + 48,
-	HEADERS_LEN = WIRE_HEADER_SIZE + 72,
-	TRAILERS_LEN = WIRE_HEADER_SIZE + 76,
-};
-
-using Bytes = std::vector<unsigned char>;
+using namespace field;
 
 class Raw : public SfdTest
 {
@@ -348,11 +329,11 @@ TEST_F(Raw, HeadersThatLie)
 		{CHANNEL, UINT32_MAX, 4},
 		{QUEUE_ID, 1, 8},
 		{HEADER_RESERVED, 1, 8},
-		{SIZE, 0, 4},
-		{SIZE, 8, 4},
-		{SIZE, 1, 4},
-		{SIZE, UINT32_MAX, 4},
-		{SIZE, UINT32_MAX - 7, 4},
+		{REQUEST_SIZE, 0, 4},
+		{REQUEST_SIZE, 8, 4},
+		{REQUEST_SIZE, 1, 4},
+		{REQUEST_SIZE, UINT32_MAX, 4},
+		{REQUEST_SIZE, UINT32_MAX - 7, 4},
 		{PATH_LEN, 0, 2},
 		{PATH_LEN, 65535, 2},
 		{HEADERS_LEN, 1000, 4},

@@ -19,25 +19,7 @@ namespace
 constexpr uint64_t ID = 0x0123456789abcdef;
 constexpr size_t SIZE = 1000, LARGE = 8 << 20;
 
-// Where the fields lie: sendfiled-protocol(7).
-enum Field : size_t {
-	MAGIC = 0,
-	VERSION = 4,
-	COUNT = 6,
-	LENGTH = 8,
-	CHANNEL = 12,
-	QUEUE = 16,
-	HEADER_RESERVED = 24,
-	REQUEST_SIZE = WIRE_HEADER_SIZE + 0,
-	OP = WIRE_HEADER_SIZE + 4,
-	PATH_LEN = WIRE_HEADER_SIZE + 6,
-	FLAGS = WIRE_HEADER_SIZE + 40,
-	RESERVED0 = WIRE_HEADER_SIZE + 44,
-	RESERVED1 = WIRE_HEADER_SIZE + 48,
-	HEADERS_LEN = WIRE_HEADER_SIZE + 72,
-};
-
-using Bytes = std::vector<unsigned char>;
+using namespace field;
 
 class QueueDatagram : public SfdTest
 {
@@ -125,7 +107,7 @@ TEST_F(QueueDatagram, HeadersThatLie)
 		int width;
 	} lies[] = {{MAGIC, 0, 4}, {VERSION, 0, 2}, {VERSION, 99, 2}, {COUNT, 0, 2}, {COUNT, WIRE_COUNT_MAX + 1, 2},
 		{LENGTH, 0, 4}, {LENGTH, 1, 4}, {LENGTH, UINT32_MAX, 4}, {CHANNEL, 0, 4}, {CHANNEL, 3, 4},
-		{QUEUE, 0, 8}, {QUEUE, ID + 1, 8}, {HEADER_RESERVED, 1, 8}};
+		{QUEUE_ID, 0, 8}, {QUEUE_ID, ID + 1, 8}, {HEADER_RESERVED, 1, 8}};
 
 	for (const auto &lie : lies) {
 		SCOPED_TRACE("offset " + std::to_string(lie.at) + ", value " + std::to_string(lie.value));

@@ -10,6 +10,30 @@ extern "C" {
 #include "lib/wire.h"
 }
 
+using Bytes = std::vector<unsigned char>;
+
+// Where the fields of a header and of its first request lie: sendfiled-protocol(7).
+namespace field
+{
+enum At : size_t {
+	MAGIC = 0,
+	VERSION = 4,
+	COUNT = 6,
+	LENGTH = 8,
+	CHANNEL = 12,
+	QUEUE_ID = 16,
+	HEADER_RESERVED = 24,
+	REQUEST_SIZE = WIRE_HEADER_SIZE + 0,
+	OP = WIRE_HEADER_SIZE + 4,
+	PATH_LEN = WIRE_HEADER_SIZE + 6,
+	FLAGS = WIRE_HEADER_SIZE + 40,
+	RESERVED0 = WIRE_HEADER_SIZE + 44,
+	RESERVED1 = WIRE_HEADER_SIZE + 48,
+	HEADERS_LEN = WIRE_HEADER_SIZE + 72,
+	TRAILERS_LEN = WIRE_HEADER_SIZE + 76,
+};
+} // namespace field
+
 // A request of that operation with nothing else set. The path must outlive it.
 wire_request make_request(wire_op op, const std::string &path = {}, uint64_t tag = 0);
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 Ends make_pipe(int flags)
@@ -19,4 +20,17 @@ Ends make_socketpair(int type)
 
 	EXPECT_EQ(0, socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends));
 	return {Fd(ends[0]), Fd(ends[1])};
+}
+
+bool may_open(unsigned long n)
+{
+	rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max < n)
+		return false;
+	if (rl.rlim_cur < n) {
+		rl.rlim_cur = n;
+		return setrlimit(RLIMIT_NOFILE, &rl) == 0;
+	}
+	return true;
 }

@@ -53,3 +53,6 @@ struct Ends {
 
 Ends make_pipe(int flags = 0);
 Ends make_socketpair(int type);
+
+// Whether this process may have that many descriptors open; raises its limit as far as that needs.
+bool may_open(unsigned long n);

@@ -364,19 +364,6 @@ uint64_t active_transfers(const Daemon &daemon)
 	return at == std::string::npos ? UINT64_MAX : strtoull(text.c_str() + at + strlen(word), nullptr, 10);
 }
 
-bool may_open(unsigned long n)
-{
-	rlimit rl;
-
-	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max < n)
-		return false;
-	if (rl.rlim_cur < n) {
-		rl.rlim_cur = n;
-		return setrlimit(RLIMIT_NOFILE, &rl) == 0;
-	}
-	return true;
-}
-
 DaemonOptions dying_at(const std::string &edge, const std::string &file)
 {
 	DaemonOptions options;

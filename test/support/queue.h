@@ -132,9 +132,6 @@ std::vector<Fd> fill_socket(const Daemon &daemon);
 // The number of transfers that the daemon counts at the moment.
 uint64_t active_transfers(const Daemon &daemon);
 
-// Whether this process may have that many descriptors open; raises its limit as far as that needs.
-bool may_open(unsigned long n);
-
 // The daemon that was built to die at that point: when it gets there and can remove the file. See the file's directory,
 // which must be one that the daemon's user can write to.
 DaemonOptions dying_at(const std::string &edge, const std::string &file);
