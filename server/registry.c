@@ -13,6 +13,7 @@ enum {
 	EVENTS_MAX = 64,
 	MAIL_PER_ROUND = 256,
 	PUMP_MS = 2,
+	UNTOLD_MS = 50, /* who has no room for so long may be stuck for good */
 };
 
 int registry_init(struct registry *r, const int *mailboxes, unsigned workers, unsigned most)
@@ -257,7 +258,9 @@ int registry_pump(struct registry *r)
 {
 	if (r->has_untold)
 		tell_untold(r);
-	return outbox_pump(&r->outbox) && !r->has_untold ? -1 : PUMP_MS;
+	if (!outbox_pump(&r->outbox))
+		return PUMP_MS;
+	return r->has_untold ? UNTOLD_MS : -1;
 }
 
 void registry_each(const struct registry *r, void (*each)(void *arg, const struct queue_facts *facts), void *arg)

@@ -204,7 +204,8 @@ static void on_requests(struct source *source, unsigned events)
  * Whether a worker before us keeps up without us. A datagram wakes some worker that sleeps even if one that is awake would
  * have come to it in a microsecond; with as many workers as cores those wakeups take the cores from whoever is at work
  * (small files: a third of the throughput). So a worker that turns out to be spare stays away for a while. The first one
- * never does, and nobody who was woken for a batch of requests; who blocks or has its hands full has not been idle lately, and is helped again when the while is over.
+ * never does, nor does one that was woken for a batch of requests; who blocks or has its hands full has not been idle
+ * lately, and is helped again when the while is over.
  */
 static bool is_spare(const struct worker *w)
 {
@@ -295,7 +296,6 @@ static void settle(const struct worker_config *config)
 
 	registry_each(config->registry, keep_queue, &keeping);
 	n = keeping.n;
-
 	keep[n++] = config->request_sock;
 	keep[n++] = config->root_fd;
 	keep[n++] = config->life_fd;
