@@ -298,7 +298,8 @@ TEST_P(QueueMany, FullQueues)
 				q.send("canary", dest.in, k, &opts, SIZE);
 			else
 				q.open("missing", k);
-			sfd_queue_submit(q); /* each end comes in a record of its own, of which the channel holds fewer */
+			/* Each end comes in a record of its own, of which the channel holds fewer. */
+			sfd_queue_submit(q);
 		}
 		ASSERT_TRUE(eventually([&] { return sfd_queue_submit(q) == 0; }, 30s));
 	}
