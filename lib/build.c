@@ -11,7 +11,14 @@ enum {
 	FLAGS_KNOWN = FLAGS_SERVED | SFD_NODISKIO | SFD_NOCACHE | SFD_SYNC | SFD_USER_READAHEAD,
 };
 
-int build_path_request(struct wire_request *r, const char *path, off_t offset, size_t len)
+/* The same bits stand for the same wishes on the wire. */
+_Static_assert((int)FLAGS_KNOWN == ((int)WIRE_FLAGS_ALL & ~(int)WIRE_FLAG_SAME_AS), "flags");
+_Static_assert((int)SFD_NODISKIO == (int)WIRE_FLAG_NODISKIO && (int)SFD_NOCACHE == (int)WIRE_FLAG_NOCACHE, "flags");
+_Static_assert((int)SFD_SYNC == (int)WIRE_FLAG_SYNC, "flags");
+_Static_assert((int)SFD_USER_READAHEAD == (int)WIRE_FLAG_USER_READAHEAD, "flags");
+_Static_assert((int)SFD_WANT_INFO == (int)WIRE_FLAG_WANT_INFO, "flags");
+
+int build_path(struct build *b, const char *path, off_t offset, size_t len)
 {
 	size_t n;
 
@@ -22,15 +29,59 @@ int build_path_request(struct wire_request *r, const char *path, off_t offset, s
 		return ENOENT;
 	if (n > WIRE_PATH_MAX)
 		return ENAMETOOLONG;
-	r->offset = offset;
-	r->length = len;
-	r->path = path;
-	r->path_len = (uint32_t)n;
+	b->wire.offset = offset;
+	b->wire.length = len;
+	b->wire.path = path;
+	b->wire.path_len = (uint32_t)n;
 	return 0;
 }
 
-int build_options(struct wire_request *r, const struct sfd_opts *opts)
+/* How long all of them are together; `*room` is what there is, and then what is left. 0, EINVAL, or EMSGSIZE. */
+static int measure(const struct iovec *iov, int count, uint32_t *length, size_t *room)
 {
+	*length = 0;
+	if (count < 0 || count > BUILD_IOVECS_MAX || (count > 0 && !iov))
+		return EINVAL;
+	for (int i = 0; i < count; i++) {
+		if (!iov[i].iov_base && iov[i].iov_len > 0)
+			return EINVAL;
+		if (iov[i].iov_len > *room)
+			return EMSGSIZE;
+		*length += (uint32_t)iov[i].iov_len;
+		*room -= iov[i].iov_len;
+	}
+	return 0;
+}
+
+static int set_texts(struct build *b, const struct sfd_opts *opts)
+{
+	size_t room = WIRE_TEXT_MAX - b->wire.path_len;
+	int err = measure(opts->headers, opts->hdr_cnt, &b->wire.headers_len, &room);
+
+	if (err == 0)
+		err = measure(opts->trailers, opts->trl_cnt, &b->wire.trailers_len, &room);
+	if (err != 0)
+		return err;
+	b->headers = opts->headers;
+	b->header_count = (unsigned)opts->hdr_cnt;
+	b->trailers = opts->trailers;
+	b->trailer_count = (unsigned)opts->trl_cnt;
+	b->wire.hdr_size_at = opts->hdr_size_at;
+	b->wire.hdr_mtime_at = opts->hdr_mtime_at;
+	return wire_places_ok(&b->wire) ? 0 : EINVAL;
+}
+
+/* The daemon's side of the rest has yet to be written; what is asked for is never passed over. */
+static bool is_served(const struct sfd_opts *opts)
+{
+	return !(opts->flags & ~(unsigned)FLAGS_SERVED) && opts->readahead == 0 && opts->hdr_cnt == 0 &&
+	       opts->trl_cnt == 0 && opts->timeout_ms == 0 && opts->max_rate == 0 && !opts->same_as;
+}
+
+int build_options(struct build *b, const struct sfd_opts *opts)
+{
+	int err;
+
 	if (!opts)
 		return 0;
 	for (size_t i = 0; i < sizeof opts->reserved / sizeof opts->reserved[0]; i++) {
@@ -39,14 +90,30 @@ int build_options(struct wire_request *r, const struct sfd_opts *opts)
 	}
 	if (opts->flags & ~(unsigned)FLAGS_KNOWN)
 		return EINVAL;
-	if (opts->flags & ~(unsigned)FLAGS_SERVED || opts->readahead != 0 || opts->headers || opts->hdr_cnt != 0 ||
-		opts->trailers || opts->trl_cnt != 0 || opts->timeout_ms != 0 || opts->max_rate != 0 || opts->same_as ||
-		opts->hdr_size_at != 0 || opts->hdr_mtime_at != 0)
-		return EOPNOTSUPP;
-	/* The same bits stand for the same wishes on the wire. */
-	r->flags |= opts->flags;
-	return 0;
+	err = set_texts(b, opts);
+	if (err == 0 && !is_served(opts))
+		err = EOPNOTSUPP;
+	b->wire.flags |= opts->flags;
+	return err;
 }
 
-_Static_assert((int)SFD_WANT_INFO == (int)WIRE_FLAG_WANT_INFO, "flags");
-_Static_assert((int)SFD_WANT_PROGRESS == (int)WIRE_FLAG_WANT_PROGRESS, "flags");
+static unsigned put_piece(struct iovec *iov, unsigned n, const void *bytes, size_t len)
+{
+	if (len == 0)
+		return n;
+	iov[n] = (struct iovec){.iov_base = (void *)bytes, .iov_len = len};
+	return n + 1;
+}
+
+unsigned build_pieces(const struct build *b, void *fixed, struct iovec iov[BUILD_PIECES_MAX])
+{
+	static const char zeroes[8];
+	unsigned n = put_piece(iov, 0, fixed, wire_put_fixed(fixed, &b->wire));
+
+	n = put_piece(iov, n, b->wire.path, b->wire.path_len);
+	for (unsigned i = 0; i < b->header_count; i++)
+		n = put_piece(iov, n, b->headers[i].iov_base, b->headers[i].iov_len);
+	for (unsigned i = 0; i < b->trailer_count; i++)
+		n = put_piece(iov, n, b->trailers[i].iov_base, b->trailers[i].iov_len);
+	return put_piece(iov, n, zeroes, wire_padding(&b->wire));
+}

@@ -5,10 +5,30 @@
 
 #include "wire.h"
 
-/* Sets path and range. 0, or the errno for the caller: EINVAL, ENOENT, ENAMETOOLONG. `path` is not copied. */
-int build_path_request(struct wire_request *r, const char *path, off_t offset, size_t len);
+#include <sys/uio.h>
 
-/* Sets what `opts` (may be NULL) asks for. 0, or EINVAL, or EOPNOTSUPP for what this version does not serve. */
-int build_options(struct wire_request *r, const struct sfd_opts *opts);
+enum { BUILD_IOVECS_MAX = 64 }; /* of headers, and of trailers */
+
+/* A request in the making. Nothing in it is owned, and nothing copied. */
+struct build {
+	struct wire_request wire; /* of headers and trailers only the lengths: the bytes are in */
+	const struct iovec *headers, *trailers;
+	unsigned header_count, trailer_count;
+	int fd; /* counts if the operation has one (wire_op_fds()) */
+};
+
+/* Sets path and range. 0, or the errno for the caller: EINVAL, ENOENT, ENAMETOOLONG. */
+int build_path(struct build *b, const char *path, off_t offset, size_t len);
+
+/*
+ * Sets what `opts` (may be NULL) asks of b->wire.op, whose path is set. 0, or the errno for the caller: EINVAL (unknown or
+ * contradictory), EMSGSIZE (path, headers and trailers are longer than WIRE_TEXT_MAX),
+ * EOPNOTSUPP (sound, but this version does not serve it).
+ */
+int build_options(struct build *b, const struct sfd_opts *opts);
+
+/* The request's bytes, in order: how many pieces. `fixed` has room for WIRE_FIXED_MAX bytes. */
+enum { BUILD_PIECES_MAX = 3 + 2 * BUILD_IOVECS_MAX };
+unsigned build_pieces(const struct build *b, void *fixed, struct iovec iov[BUILD_PIECES_MAX]);
 
 #endif

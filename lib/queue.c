@@ -135,17 +135,22 @@ static int may_add(const struct sfd_queue *q)
 	return q->state == QUEUE_ENDED ? q->ended_by : 0;
 }
 
-static int add(struct sfd_queue *q, const struct wire_request *request, int fd, uint64_t user_data)
+/* What every call that adds a request does last: its path is set, and its descriptor. */
+static int add(struct sfd_queue *q, struct build *b, const struct sfd_opts *opts, uint64_t user_data)
 {
-	struct wire_request r = *request;
-	uint32_t i = slots_take(&q->slots, user_data);
-	int err;
+	int err = build_options(b, opts);
+	uint32_t i;
 
+	if (err == 0 && wire_op_fds(b->wire.op) > 0 && b->fd < 0)
+		err = EBADF;
+	if (err != 0)
+		return fail(err);
+	i = slots_take(&q->slots, user_data);
 	if (i == SLOT_NONE)
 		return fail(EAGAIN);
-	r.tag = slots_tag(&q->slots, i);
-	q->slots.all[i].is_open = r.op == WIRE_OP_OPEN;
-	err = stage_add(&q->stage, &r, i, fd);
+	b->wire.tag = slots_tag(&q->slots, i);
+	q->slots.all[i].is_open = b->wire.op == WIRE_OP_OPEN;
+	err = stage_add(&q->stage, b, i);
 	if (err != 0) {
 		slots_give_back(&q->slots, i);
 		return fail(err);
@@ -157,16 +162,12 @@ static int add(struct sfd_queue *q, const struct wire_request *request, int fd, 
 static int add_path(struct sfd_queue *q, enum wire_op op, const char *path, int dest_fd, off_t offset, size_t len,
 	const struct sfd_opts *opts, uint64_t user_data)
 {
-	struct wire_request r = {.op = op};
+	struct build b = {.wire = {.op = op}, .fd = dest_fd};
 	int err = may_add(q);
 
-	if (err == 0 && wire_op_fds(op) > 0 && dest_fd < 0)
-		err = EBADF;
 	if (err == 0)
-		err = build_path_request(&r, path, offset, len);
-	if (err == 0)
-		err = build_options(&r, opts);
-	return err == 0 ? add(q, &r, dest_fd, user_data) : fail(err);
+		err = build_path(&b, path, offset, len);
+	return err == 0 ? add(q, &b, opts, user_data) : fail(err);
 }
 
 int sfd_queue_send(struct sfd_queue *q, const char *path, int dest_fd, off_t offset, size_t len,
@@ -195,21 +196,21 @@ int sfd_queue_sendfd(struct sfd_queue *q, int file_fd, int dest_fd, off_t offset
 
 int sfd_queue_send_open(struct sfd_queue *q, size_t txnid, int dest_fd, const struct sfd_opts *opts)
 {
-	struct wire_request r = {.op = WIRE_OP_SEND_OPEN, .txnid = txnid};
+	struct build b = {.wire = {.op = WIRE_OP_SEND_OPEN, .txnid = txnid}, .fd = dest_fd};
 	int err = may_add(q);
 	uint32_t i;
 
 	if (err == 0 && dest_fd < 0)
 		err = EBADF;
 	if (err == 0)
-		err = build_options(&r, opts);
+		err = build_options(&b, opts);
 	if (err != 0)
 		return fail(err);
 	i = slots_find_txn(&q->slots, txnid);
 	if (i == SLOT_NONE)
 		return fail(ENOENT);
-	r.tag = slots_tag(&q->slots, i);
-	err = stage_add(&q->stage, &r, i, dest_fd);
+	b.wire.tag = slots_tag(&q->slots, i);
+	err = stage_add(&q->stage, &b, i);
 	if (err != 0)
 		return fail(err);
 	slots_unopen(&q->slots, i);

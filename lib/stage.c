@@ -68,9 +68,22 @@ static bool has_room(const struct stage *s, uint32_t size)
 	return s->last < s->line_room && s->bytes_room - bytes_end(s) >= size;
 }
 
-int stage_add(struct stage *s, const struct wire_request *r, uint32_t slot, int fd)
+static void copy(unsigned char *to, const struct build *b)
 {
-	const uint32_t size = (uint32_t)wire_request_bytes(r);
+	unsigned char fixed[WIRE_FIXED_MAX];
+	struct iovec iov[BUILD_PIECES_MAX];
+	const unsigned pieces = build_pieces(b, fixed, iov);
+
+	for (unsigned i = 0; i < pieces; i++) {
+		memcpy(to, iov[i].iov_base, iov[i].iov_len);
+		to += iov[i].iov_len;
+	}
+}
+
+int stage_add(struct stage *s, const struct build *b, uint32_t slot)
+{
+	const uint32_t size = (uint32_t)wire_request_bytes(&b->wire);
+	struct staged *e;
 
 	if (s->live == 0)
 		s->first = s->last = 0;
@@ -78,8 +91,11 @@ int stage_add(struct stage *s, const struct wire_request *r, uint32_t slot, int 
 		put_together(s);
 	if (!has_room(s, size))
 		return EAGAIN;
-	s->line[s->last] = (struct staged){.at = bytes_end(s), .size = size, .slot = slot, .fd = fd};
-	wire_put_request(s->bytes + s->line[s->last].at, r);
+	e = &s->line[s->last];
+	*e = (struct staged){.at = bytes_end(s), .size = size, .slot = slot, .fd = -1};
+	if (wire_op_fds(b->wire.op) > 0)
+		e->fd = b->fd;
+	copy(s->bytes + e->at, b);
 	s->slots->all[slot].staged = s->last;
 	s->last++;
 	s->live++;

@@ -6,10 +6,8 @@
 #ifndef SFD_LIB_STAGE_H
 #define SFD_LIB_STAGE_H
 
+#include "build.h"
 #include "slots.h"
-#include "wire.h"
-
-#include <sys/uio.h>
 
 struct staged {
 	uint32_t at, size; /* where in `bytes` */
@@ -32,7 +30,7 @@ size_t stage_bytes(uint32_t depth);
 void stage_init(struct stage *s, uint32_t depth, struct slots *slots, void *memory);
 
 /* Appends a request of that slot. 0, or EAGAIN: there is no room. */
-int stage_add(struct stage *s, const struct wire_request *r, uint32_t slot, int fd);
+int stage_add(struct stage *s, const struct build *b, uint32_t slot);
 
 void stage_drop(struct stage *s, uint32_t i);
 void stage_drop_all(struct stage *s);

@@ -88,10 +88,13 @@ static unsigned char *put_bytes(unsigned char *at, const void *bytes, size_t n)
 	return at + n;
 }
 
-void wire_put_request(void *buf, const struct wire_request *r)
+size_t wire_padding(const struct wire_request *r)
 {
-	size_t padding = wire_request_bytes(r) - unpadded_bytes(r);
-	unsigned char *at = buf;
+	return wire_request_bytes(r) - unpadded_bytes(r);
+}
+
+size_t wire_put_fixed(void *buf, const struct wire_request *r)
+{
 	struct request_part p = {
 		.size = (uint32_t)wire_request_bytes(r),
 		.op = (uint16_t)r->op,
@@ -110,13 +113,31 @@ void wire_put_request(void *buf, const struct wire_request *r)
 		.readahead = r->readahead,
 	};
 
-	at = put_bytes(at, &p, sizeof p);
-	if (r->flags & WIRE_FLAG_SAME_AS)
-		at = put_bytes(at, &r->same_as, WIRE_SAME_AS_SIZE);
+	memcpy(buf, &p, sizeof p);
+	if (!(r->flags & WIRE_FLAG_SAME_AS))
+		return sizeof p;
+	memcpy((unsigned char *)buf + sizeof p, &r->same_as, WIRE_SAME_AS_SIZE);
+	return sizeof p + WIRE_SAME_AS_SIZE;
+}
+
+void wire_put_request(void *buf, const struct wire_request *r)
+{
+	unsigned char *at = (unsigned char *)buf + wire_put_fixed(buf, r);
+
 	at = put_bytes(at, r->path, r->path_len);
 	at = put_bytes(at, r->headers, r->headers_len);
 	at = put_bytes(at, r->trailers, r->trailers_len);
-	memset(at, 0, padding);
+	memset(at, 0, wire_padding(r));
+}
+
+bool wire_places_ok(const struct wire_request *r)
+{
+	const uint64_t size = r->hdr_size_at, mtime = r->hdr_mtime_at;
+
+	if ((size > 0 && size + WIRE_SIZE_LEN > r->headers_len) ||
+		(mtime > 0 && mtime + WIRE_MTIME_LEN > r->headers_len))
+		return false;
+	return size == 0 || mtime == 0 || size + WIRE_SIZE_LEN <= mtime || mtime + WIRE_MTIME_LEN <= size;
 }
 
 /* ---- Decoding */

@@ -19,10 +19,16 @@ enum {
 	WIRE_REQUEST_SIZE_V1 = 56,
 	WIRE_REQUEST_SIZE = 96, /* version 2: the fixed part */
 	WIRE_SAME_AS_SIZE = 48,
+	WIRE_FIXED_MAX = WIRE_REQUEST_SIZE + WIRE_SAME_AS_SIZE,
 
 	WIRE_COUNT_MAX = 64,           /* requests in a datagram */
 	WIRE_DATAGRAM_MAX = 64 * 1024, /* bytes in a datagram */
 	WIRE_PATH_MAX = 4095,          /* bytes in a path, which has no NUL on the wire */
+	WIRE_TEXT_MAX = 32 * 1024,     /* bytes in path, headers and trailers together */
+
+	/* What goes into the headers where the request says so (sfd_opts.hdr_size_at, hdr_mtime_at). */
+	WIRE_SIZE_LEN = 20,
+	WIRE_MTIME_LEN = 29,
 
 	WIRE_FRAME_SIZE = SFD_MAX_RESP_SIZE,
 
@@ -110,6 +116,16 @@ void wire_put_header(void *buf, const struct wire_header *h, size_t total);
 
 /* Writes wire_request_bytes(r) bytes, the padding zeroed. */
 void wire_put_request(void *buf, const struct wire_request *r);
+
+/*
+ * Writes its beginning only, WIRE_FIXED_MAX bytes at most: how many. There follow path, headers, trailers, and
+ * wire_padding(r) zeroes.
+ */
+size_t wire_put_fixed(void *buf, const struct wire_request *r);
+size_t wire_padding(const struct wire_request *r);
+
+/* Whether the places for size and modification time, if there are any, lie within the headers and not on each other. */
+bool wire_places_ok(const struct wire_request *r);
 
 /* ---- Decoding (the daemon) */
 

@@ -4,6 +4,7 @@
 #include "test/support/queue.h"
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <thread>
+#include <vector>
 
 namespace
 {
@@ -260,7 +262,8 @@ TEST_F(QueueOptions, ThoseOfLaterVersionsAreNotSupported)
 {
 	Queue q(srv());
 	const sfd_file_info same = {};
-	iovec iov = {};
+	char header[64] = {};
+	iovec iov = {header, sizeof header};
 	sfd_opts opts = {};
 
 	for (const unsigned flag : {SFD_NODISKIO, SFD_NOCACHE, SFD_SYNC, SFD_USER_READAHEAD}) {
@@ -290,11 +293,52 @@ TEST_F(QueueOptions, ThoseOfLaterVersionsAreNotSupported)
 	opts.same_as = &same;
 	expect_refused_options(q, opts, EOPNOTSUPP);
 	opts = {};
+	opts.headers = &iov;
+	opts.hdr_cnt = 1;
 	opts.hdr_size_at = 1;
 	expect_refused_options(q, opts, EOPNOTSUPP);
-	opts = {};
-	opts.hdr_mtime_at = 1;
+	opts.hdr_mtime_at = 21;
 	expect_refused_options(q, opts, EOPNOTSUPP);
+}
+
+// What no version will ever serve.
+TEST_F(QueueOptions, HeadersThatCannotBe)
+{
+	Queue q(srv());
+	std::string text(32 * 1024, 'h');
+	std::vector<iovec> many(65, iovec{text.data(), 1});
+	iovec nothing = {nullptr, 1}, all = {text.data(), text.size()}, few = {text.data(), 40};
+	sfd_opts opts = {};
+
+	for (const int count : {-1, 65}) {
+		opts.headers = many.data();
+		opts.hdr_cnt = count;
+		expect_refused_options(q, opts, EINVAL);
+		opts = {};
+		opts.trailers = many.data();
+		opts.trl_cnt = count;
+		expect_refused_options(q, opts, EINVAL);
+		opts = {};
+	}
+	opts.hdr_cnt = 1; /* and no headers */
+	expect_refused_options(q, opts, EINVAL);
+	opts.headers = &nothing;
+	expect_refused_options(q, opts, EINVAL);
+	opts.headers = &all; /* with the path, that is too much */
+	expect_refused_options(q, opts, EMSGSIZE);
+	all.iov_len = SIZE_MAX;
+	expect_refused_options(q, opts, EMSGSIZE);
+	/* Places outside the headers, or on each other. */
+	opts.headers = &few;
+	constexpr unsigned bad[][2] = {{21, 0}, {0, 12}, {UINT_MAX, 0}, {0, UINT_MAX}, {1, 11}, {11, 1}};
+	for (const auto &[size_at, mtime_at] : bad) {
+		opts.hdr_size_at = size_at;
+		opts.hdr_mtime_at = mtime_at;
+		expect_refused_options(q, opts, EINVAL);
+	}
+	opts = {};
+	opts.hdr_size_at = 1;
+	expect_refused_options(q, opts, EINVAL);
 }
 
 // The second message is refused for them too, and then the file still waits.

@@ -96,11 +96,13 @@ class Stage
 	// Stages a request of that slot; what is to come out is in `last`.
 	int add_to(uint32_t i, wire_op op, const std::string &path, uint64_t txnid = 0)
 	{
-		wire_request r = make_request(op, path, slots_tag(&slots_, i));
+		build b = {};
 
-		r.txnid = txnid;
-		last = {op, r.tag, txnid, path, wire_op_fds(op) > 0 ? ++fd_ : -1};
-		return stage_add(&s, &r, i, last.fd);
+		b.wire = make_request(op, path, slots_tag(&slots_, i));
+		b.wire.txnid = txnid;
+		last = {op, b.wire.tag, txnid, path, wire_op_fds(op) > 0 ? ++fd_ : -1};
+		b.fd = last.fd;
+		return stage_add(&s, &b, i);
 	}
 	// The same with a new slot, whose number is returned. There must be room.
 	uint32_t add(const std::string &path = "file", wire_op op = WIRE_OP_SEND)

@@ -11,15 +11,18 @@ TEST(Stage, ARequestGoesAsItIs)
 {
 	Stage t(1);
 	const std::string path = "a/path";
-	wire_request r = make_request(WIRE_OP_SEND, path, 99);
+	build request = {};
+	wire_request &r = request.wire;
 	stage_batch b;
 	wire_request got;
 	wire_cursor c;
 
+	r = make_request(WIRE_OP_SEND, path, 99);
 	r.offset = 5;
 	r.length = 17;
 	r.flags = WIRE_FLAG_WANT_INFO;
-	ASSERT_EQ(0, stage_add(&t.s, &r, slots_take(t.all(), 0), 12));
+	request.fd = 12;
+	ASSERT_EQ(0, stage_add(&t.s, &request, slots_take(t.all(), 0)));
 	stage_collect(&t.s, ID, 64, &b);
 	ASSERT_EQ((Requests{{WIRE_OP_SEND, 99, 0, "a/path", 12}}), decode(b));
 	ASSERT_EQ(2u, b.pieces);
