@@ -126,6 +126,9 @@ TEST_F(Availability, UnreadRefusalsAreBounded)
 	ASSERT_EQ(0, fcntl(out, F_SETFL, O_NONBLOCK));
 	ASSERT_EQ(1 << 16, write(out, filler.data(), filler.size()));
 
+	/* Once it has been looked up, that it is missing is known in memory: no helper is waited for, by a transfer each. */
+	const Fd first(sfd_open(srv(), "no-such-file", 0, 0, false));
+	ASSERT_EQ(ENOENT, read_outcome(first).stat());
 	Datagram d;
 	d.add(make_request(WIRE_OP_OPEN, "no-such-file"));
 	for (int i = 0; i < 300; i++)
