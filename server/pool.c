@@ -223,9 +223,11 @@ bool pool_is_sick(struct pools *p, uint64_t device, uint64_t now_ns, uint64_t ns
 {
 	for (unsigned i = 0; i < POOL_KINDS * p->places; i++) {
 		struct slot *s = &p->slots[i];
+		const uint32_t phase = phase_of(atomic_load_explicit(&s->word, memory_order_relaxed));
 
-		if (phase_of(atomic_load_explicit(&s->word, memory_order_relaxed)) == BUSY &&
-			atomic_load(&s->device) == device && atomic_load(&s->since_ns) + ns < now_ns)
+		/* One that is stuck is still in the kernel: nothing says that its device is well again. */
+		if ((phase == BUSY || phase == STUCK) && atomic_load(&s->device) == device &&
+			atomic_load(&s->since_ns) + ns < now_ns)
 			return true;
 	}
 	return false;

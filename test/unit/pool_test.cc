@@ -471,6 +471,11 @@ TEST_F(Pool, ADeviceWhoseJobTakesLongIsSick)
 	EXPECT_FALSE(pool_is_sick(p_, 7, SECOND + 101 * MS, 100 * MS));
 	ASSERT_TRUE(take(7, 1, &at, 0, POOL_READ, 2 * SECOND));
 	EXPECT_FALSE(pool_is_sick(p_, 7, 2 * SECOND + 1, 100 * MS)) << "its time began anew";
+	/* That nobody waits for it any more does not make it well. */
+	ASSERT_TRUE(pool_check_stuck(p_, POOL_READ, at.index, 3 * SECOND, 500 * MS));
+	EXPECT_TRUE(pool_is_sick(p_, 7, 3 * SECOND, 100 * MS));
+	pool_clear(p_, POOL_READ, at.index);
+	EXPECT_FALSE(pool_is_sick(p_, 7, 3 * SECOND, 100 * MS)) << "its process is gone";
 }
 
 // A process that arrives works for no device, however long it takes to find out that there is nothing to do.
