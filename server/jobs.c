@@ -302,12 +302,20 @@ static void forget(struct jobs *js, struct job *job)
 	js->running_count--;
 }
 
+/* Also what is never answered, or too late, took so long: that is what tells of a sick device. */
+static void count_time(struct jobs *js, const struct job *job, uint64_t now_ns)
+{
+	stats_job(js->own, job->spec.use.device, now_ns - job->sent_ns);
+}
+
 void jobs_abandon(struct jobs *js, struct job *job)
 {
-	if (job->queue)
+	if (job->queue) {
 		dequeue(js, job);
-	else
+	} else {
+		count_time(js, job, clock_now_ns());
 		forget(js, job);
+	}
 	free(job);
 }
 
@@ -338,7 +346,7 @@ void jobs_answer(struct jobs *js, const struct job_answer *answer, int fd, uint6
 		closer_close(fd); /* too late: nobody waits for it */
 		return;
 	}
-	stats_job(js->own, job->spec.use.device, now_ns - job->sent_ns);
+	count_time(js, job, now_ns);
 	end(js, job, answer, fd);
 }
 
@@ -372,6 +380,7 @@ void jobs_bury(struct jobs *js, uint64_t now_ns)
 
 	while ((job = next_suspect(js)) != NULL) {
 		counter_add(&js->own->jobs_lost, 1);
+		count_time(js, job, now_ns);
 		end(js, job, NULL, -1);
 	}
 	js->look_ns = now_ns;

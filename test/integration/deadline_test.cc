@@ -83,6 +83,10 @@ TEST_F(TimeOut, OfAnOpen)
 		await_stuck(++times);
 		/* It waits for the server even if it is killed. */
 		EXPECT_EQ(1U, counters()["stuck.openers"]);
+		/* That it took so long is what tells of the device. */
+		EXPECT_TRUE(times > 1 || eventually([&] {
+			return daemon().log().find(": jobs=1 up to:") != std::string::npos;
+		})) << daemon().log();
 		stuck = helpers("opener");
 		send("slow/other").expect(other);
 		EXPECT_EQ(1U, fs().held(op, "dir/file"));
