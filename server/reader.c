@@ -20,7 +20,7 @@ static enum open_reason reason_of(const struct work *w)
 		close(fd);
 		return OPEN_COLD;
 	}
-	return errno == EAGAIN ? OPEN_LINK : OPEN_OTHER;
+	return errno == EAGAIN && !os_is_beyond_mount(w->config->root_fd, w->path) ? OPEN_LINK : OPEN_OTHER;
 }
 
 static enum open_reason reason_of_error(int err)

@@ -31,6 +31,12 @@ uint64_t os_device_beneath(int root_fd, const char *path);
 /* The type (S_IFMT) of what a path below the root names, or 0. Waits as os_open_beneath() does, unless `cached`. */
 mode_t os_type_beneath(int root_fd, const char *path, bool cached);
 
+/*
+ * Whether a path below the root leads across a mount point. Waits as os_open_beneath() does. (os_open_cached() does not tell:
+ * it says EAGAIN before it comes to that.)
+ */
+bool os_is_beyond_mount(int root_fd, const char *path);
+
 /* 0 if os_open_beneath() works here and confines; else errno (Linux: ENOSYS, or EPERM from a seccomp filter). */
 int os_probe_open_beneath(int root_fd);
 
@@ -93,7 +99,10 @@ int os_pipe(int ends[2], size_t size);
 /* How many bytes a user's pipes may have room for before the system grants small ones only. */
 uint64_t os_pipe_budget(void);
 
-/* write(2) to a pipe that does not wait, whatever the pipe's flags: EAGAIN. Up to PIPE_BUF bytes go whole or not at all. */
+/*
+ * write(2) to a pipe or FIFO that does not wait, whatever its flags: EAGAIN. Up to PIPE_BUF bytes go whole or not at all.
+ * Nor does it wait for the disk that a FIFO's name is on, whose times write(2) would note there.
+ */
 ssize_t os_write_pipe(int pipe, const void *buf, size_t n);
 
 #endif

@@ -387,6 +387,7 @@ TEST_F(RootKinds, WithABindMountBelow)
 		expect_sent("bound/large", make_content(LARGE, 3));
 	const Counters after = counters();
 	EXPECT_EQ(5U, grown(before, after, "jobs.open"));
+	EXPECT_EQ(5U, grown(before, after, "opens.other"));
 	EXPECT_EQ(0U, grown(before, after, "cold_turns"));
 	EXPECT_GE(grown(before, after, "hot_turns"), 5U);
 }
@@ -403,6 +404,7 @@ TEST_F(RootKinds, WithATmpfsBelow)
 		expect_sent("mnt/small", make_content(SMALL, 2));
 	const Counters after = counters();
 	EXPECT_EQ(5U, grown(before, after, "jobs.open"));
+	EXPECT_EQ(5U, grown(before, after, "opens.other"));
 	EXPECT_GE(grown(before, after, "cold_turns"), 5U);
 	EXPECT_EQ(0U, grown(before, after, "hot_turns"));
 	expect_served("canary", 1000, 99);
@@ -423,6 +425,7 @@ TEST_F(RootKinds, WithAServedFileSystemBelow)
 		expect_sent("mnt/small", make_content(SMALL, 2));
 	const Counters after = counters();
 	EXPECT_EQ(5U, grown(before, after, "jobs.open"));
+	EXPECT_EQ(5U, grown(before, after, "opens.other"));
 	EXPECT_GE(grown(before, after, "cold_turns"), 5U);
 	EXPECT_EQ(0U, grown(before, after, "hot_turns"));
 }

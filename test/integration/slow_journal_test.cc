@@ -12,6 +12,7 @@
 #include <memory>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -147,6 +148,43 @@ TEST_F(SlowJournal, IsWaitedForByAReader)
 	late.in.reset();
 	EXPECT_EQ(due, read_small(late.out));
 	EXPECT_EQ(0, sync.get());
+	expect_same_workers();
+	expect_idle();
+}
+
+// What has a name has times there; writing what was copied must not set them.
+TEST_F(SlowJournal, IsNotWaitedForByAFifo)
+{
+	const std::string hot = add("hot", 1, time(nullptr) + 1000);
+	InBackground<int> sync;
+
+	ASSERT_EQ(0, mkfifo(in_root("fifo").c_str(), 0666));
+	ASSERT_NO_FATAL_FAILURE(serve());
+	const Fd out(open(in_root("fifo").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+	const Fd in(open(in_root("fifo").c_str(), O_WRONLY | O_CLOEXEC));
+	const Fd root_fd(open(root().c_str(), O_RDONLY | O_CLOEXEC));
+	ASSERT_EQ(0, syncfs(root_fd));
+	ASSERT_EQ(0, chmod(in_root("fifo").c_str(), 0664));
+	fs_->hold("write");
+	sync.start([fd = int{root_fd}] { return syncfs(fd); });
+	fs_->await("write");
+	ASSERT_TRUE(eventually([] { return journal_waits(); })) << "no journal is being written";
+	for (int i = 0; i < 5; i++) {
+		const Fd status(sfd_send(srv(), "hot", in, 0, 0, false));
+		int there = 0;
+
+		expect_success(read_outcome(status), SIZE);
+		/* To read it would set times, and wait for them. */
+		ASSERT_EQ(0, ioctl(out, FIONREAD, &there));
+		EXPECT_EQ(SIZE * static_cast<size_t>(i + 1), static_cast<size_t>(there));
+	}
+	EXPECT_FALSE(sync.done());
+	fs_->release();
+	EXPECT_EQ(0, sync.get());
+	std::string got(6 * SIZE, '\0');
+	ASSERT_EQ(static_cast<ssize_t>(5 * SIZE), read(out, got.data(), got.size()));
+	for (size_t i = 0; i < 5; i++)
+		EXPECT_EQ(hot, got.substr(i * SIZE, SIZE)) << i;
 	expect_same_workers();
 	expect_idle();
 }
