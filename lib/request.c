@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The one-request calls: each is a datagram of one request, with a pipe of its own for the outcome. */
-#include "request.h"
-
+#include "build.h"
 #include "fdmsg.h"
 
 #include <errno.h>
@@ -23,7 +22,7 @@ static void close_keep_errno(int fd)
 }
 
 /* Sends the datagram; `status_fd` (-1: none) goes first, then the request's own descriptor. */
-static int send_request(int srv, struct build *b, int status_fd)
+static int send_request(int srv, const struct build *b, int status_fd)
 {
 	const struct wire_header h = {
 		.version = WIRE_VERSION,
@@ -45,7 +44,8 @@ static int send_request(int srv, struct build *b, int status_fd)
 	return fdmsg_send_pieces(srv, iov, pieces, fds, nfds);
 }
 
-int request_with_pipe(int srv, struct build *b, bool nonblock)
+/* Sends a request that answers on a new pipe. Returns the pipe's read end. */
+static int request_with_pipe(int srv, const struct build *b, bool nonblock)
 {
 	int ends[2];
 
@@ -87,14 +87,14 @@ int sfd_open(int srv, const char *path, off_t offset, size_t len, bool nonblock)
 
 bool sfd_send_open(int srv, size_t txnid, int dest_fd)
 {
-	struct build b = {.wire = {.op = WIRE_OP_SEND_OPEN, .txnid = txnid}, .fd = dest_fd};
+	const struct build b = {.wire = {.op = WIRE_OP_SEND_OPEN, .txnid = txnid}, .fd = dest_fd};
 
 	return send_request(srv, &b, -1) == 0;
 }
 
 bool sfd_cancel(int srv, size_t txnid)
 {
-	struct build b = {.wire = {.op = WIRE_OP_CANCEL, .txnid = txnid}};
+	const struct build b = {.wire = {.op = WIRE_OP_CANCEL, .txnid = txnid}};
 
 	return send_request(srv, &b, -1) == 0;
 }
