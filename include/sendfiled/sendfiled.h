@@ -335,8 +335,7 @@ int sfd_queue_fd(const struct sfd_queue *q);
  * 0, or -1 and errno, and then there will be no event: EAGAIN (`depth` requests are outstanding, or there is no room for
  * more before a submit: submit, then reap), EINVAL, ENAMETOOLONG, ENOENT (empty path), EBADF (a negative descriptor),
  * EMSGSIZE (headers, trailers and path are longer than 32 KiB), EOPNOTSUPP (an option that this version does not serve),
- * ECONNREFUSED (the daemon has ended), EDQUOT (it refused the
- * queue), EPERM.
+ * ECONNREFUSED (the daemon has ended), EDQUOT (it refused the queue), EPERM.
  */
 int sfd_queue_send(struct sfd_queue *q, const char *path, int dest_fd, off_t offset, size_t len,
 	const struct sfd_opts *opts, uint64_t user_data);

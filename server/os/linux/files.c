@@ -304,7 +304,7 @@ uint64_t os_pipe_budget(void)
  */
 static ssize_t write_through_pipe(int pipe, const void *buf, size_t n)
 {
-	ssize_t moved = -1;
+	ssize_t moved;
 	int own[2], err;
 
 	if (pipe2(own, O_CLOEXEC | O_NONBLOCK) < 0)
