@@ -106,6 +106,17 @@ class SlowJournal : public SfdTest
 		ASSERT_NO_FATAL_FAILURE(start(options));
 	}
 
+	// All else is written; the inode that is to be changed is in what is being written, until fs_ is released.
+	void hold_journal_of(const std::string &name, int root_fd, InBackground<int> *sync)
+	{
+		ASSERT_EQ(0, syncfs(root_fd));
+		ASSERT_EQ(0, chmod(in_root(name).c_str(), 0664));
+		fs_->hold("write");
+		sync->start([root_fd] { return syncfs(root_fd); });
+		fs_->await("write");
+		ASSERT_TRUE(eventually([] { return journal_waits(); })) << "no journal is being written";
+	}
+
 	std::unique_ptr<SlowFs> fs_;
 	bool mounted_ = false;
 };
@@ -117,14 +128,8 @@ TEST_F(SlowJournal, IsWaitedForByAReader)
 	Ends late = make_pipe();
 
 	ASSERT_NO_FATAL_FAILURE(serve());
-	/* All else is written; the inode that is to be changed is in what is being written. */
 	const Fd root_fd(open(root().c_str(), O_RDONLY | O_CLOEXEC));
-	ASSERT_EQ(0, syncfs(root_fd));
-	ASSERT_EQ(0, chmod(in_root("due").c_str(), 0664));
-	fs_->hold("write");
-	sync.start([fd = int{root_fd}] { return syncfs(fd); });
-	fs_->await("write");
-	ASSERT_TRUE(eventually([] { return journal_waits(); })) << "no journal is being written";
+	ASSERT_NO_FATAL_FAILURE(hold_journal_of("due", root_fd, &sync));
 	const Fd status(sfd_send(srv(), "due", late.in, 0, 0, false));
 	EXPECT_TRUE(eventually([&] {
 		for (const pid_t pid : daemon().helpers()) {
@@ -163,12 +168,7 @@ TEST_F(SlowJournal, IsNotWaitedForByAFifo)
 	const Fd out(open(in_root("fifo").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
 	const Fd in(open(in_root("fifo").c_str(), O_WRONLY | O_CLOEXEC));
 	const Fd root_fd(open(root().c_str(), O_RDONLY | O_CLOEXEC));
-	ASSERT_EQ(0, syncfs(root_fd));
-	ASSERT_EQ(0, chmod(in_root("fifo").c_str(), 0664));
-	fs_->hold("write");
-	sync.start([fd = int{root_fd}] { return syncfs(fd); });
-	fs_->await("write");
-	ASSERT_TRUE(eventually([] { return journal_waits(); })) << "no journal is being written";
+	ASSERT_NO_FATAL_FAILURE(hold_journal_of("fifo", root_fd, &sync));
 	for (int i = 0; i < 5; i++) {
 		const Fd status(sfd_send(srv(), "hot", in, 0, 0, false));
 		int there = 0;
