@@ -388,9 +388,20 @@ TEST_F(Files, ReadsOnlyWhatIsInMemory)
 	const Fd fd = open_file("file", O_RDWR);
 	EXPECT_EQ(static_cast<ssize_t>(SIZE), os_read_cached(fd, &buf[0], SIZE, 0));
 	EXPECT_TRUE(same_content(make_content(SIZE), buf));
-	ASSERT_TRUE(drop(fd, 0, SIZE));
-	EXPECT_EQ(-1, os_read_cached(fd, &buf[0], 10, SIZE / 2));
-	EXPECT_EQ(EAGAIN, errno);
+	/*
+	 * The kernel starts to read what is missing before it looks again, and a fast disk may have answered by then, so a read
+	 * of what was dropped may have its bytes; but then it did not wait for them.
+	 */
+	EXPECT_TRUE(eventually([&] {
+		ssize_t got;
+
+		EXPECT_TRUE(drop(fd, 0, SIZE));
+		got = os_read_cached(fd, &buf[0], 10, SIZE / 2);
+		if (got < 0)
+			return errno == EAGAIN;
+		EXPECT_EQ(make_content(SIZE).substr(SIZE / 2, 10), buf.substr(0, static_cast<size_t>(got)));
+		return false;
+	}));
 	EXPECT_EQ(0, os_read_cached(fd, &buf[0], 10, SIZE));
 }
 
