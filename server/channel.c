@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/channel.h"
 
+#include "server/closer.h"
 #include "server/os/files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +43,10 @@ static counter *lingerers(struct channel *c)
 static void channel_free(struct channel *c)
 {
 	loop_unwatch(c->loop, &c->source);
-	close(c->source.fd);
+	if (os_pipe_has_name(fcntl(c->source.fd, F_GETFL)))
+		closer_close(c->source.fd);
+	else
+		close(c->source.fd);
 	if (c->lingering)
 		counter_add(lingerers(c), (uint64_t)-1);
 	free(c);

@@ -50,7 +50,7 @@ struct waiter {
 static struct {
 	bool ready;
 	bool cannot_leave; /* the system does not let us have a table of our own */
-	uint64_t device;
+	uint64_t device, pipes; /* that of the files that may be closed at once, and that of pipe(2) */
 	unsigned most, count, sweepers;
 	struct waiter waiters[WAITERS_MAX];
 	struct closing *queue; /* those that wait for their turn */
@@ -60,11 +60,27 @@ static struct {
 	int gather[GATHER_MAX];
 } closer;
 
+/* 0: not known, then all pipes are taken for FIFOs. */
+static uint64_t device_of_pipes(void)
+{
+	struct os_look look = {0};
+	int ends[2];
+
+	if (os_pipe(ends, 4096) < 0)
+		return 0;
+	if (os_look_at(ends[0], &look) < 0)
+		look.device = 0;
+	close(ends[0]);
+	close(ends[1]);
+	return look.device;
+}
+
 void closer_init(uint64_t device, unsigned most)
 {
 	closer.ready = true;
 	closer.device = device;
 	closer.most = most;
+	closer.pipes = device_of_pipes();
 }
 
 /* ---- What can be closed at once */
@@ -151,7 +167,7 @@ static bool any_socket_closes_at_once(int fd)
 	return socket_closes_at_once(fd, domain == AF_UNIX);
 }
 
-/* Of files only those of one device are known. */
+/* Of files, FIFOs among them, only those of one device are known. */
 static bool closes_at_once(int fd, bool *is_socket)
 {
 	struct os_look look;
@@ -159,11 +175,13 @@ static bool closes_at_once(int fd, bool *is_socket)
 	if (os_look_at(fd, &look) < 0)
 		return errno == EBADF;
 	switch (look.type) {
-	case S_IFIFO:
-		return true;
 	case S_IFSOCK:
 		*is_socket = true;
 		return any_socket_closes_at_once(fd);
+	case S_IFIFO:
+		if (look.device == closer.pipes)
+			return true;
+		/* fall through */
 	case S_IFREG:
 		return look.links > 0 && look.device == closer.device;
 	default:

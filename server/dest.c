@@ -45,8 +45,10 @@ int dest_classify(int fd, struct dest *dest)
 	if (!writable(flags))
 		return EBADF;
 	/* The cheapest question first: small requests come by the hundred thousand. */
-	if (os_is_pipe(fd))
+	if (os_is_pipe(fd)) {
+		dest->has_name = os_pipe_has_name(flags);
 		return 0;
+	}
 	err = classify_socket(fd, flags, dest);
 	if (err != ENOTSOCK)
 		return err;

@@ -8,7 +8,7 @@
 #include "server/restart.h"
 #include "server/stats.h"
 
-enum { PLACES_MAX = 2 * READERS_MAX };
+enum { PLACES_MAX = POOL_PLACES * READERS_MAX };
 
 struct helpers_config {
 	struct pools *pools;

@@ -158,7 +158,7 @@ static void rotate(struct jobs *js, struct job *job)
 }
 
 /* The next job that the rules allow, in turn; NULL if there is none. */
-static struct job *pick(struct jobs *js, enum pool_kind kind)
+static struct job *pick(struct jobs *js, enum pool_kind kind, uint64_t now_ns)
 {
 	for (struct list *dn = js->devices[kind].next; dn != &js->devices[kind]; dn = dn->next) {
 		struct device_queue *d = container_of(dn, struct device_queue, node);
@@ -167,7 +167,7 @@ static struct job *pick(struct jobs *js, enum pool_kind kind)
 			struct uid_queue *q = container_of(un, struct uid_queue, node);
 			struct job *job = container_of(q->jobs.next, struct job, node);
 
-			if (pool_has_room(js->pools, kind, &job->spec.use))
+			if (pool_has_room(js->pools, kind, &job->spec.use, now_ns))
 				return job;
 		}
 	}
@@ -236,9 +236,9 @@ static void dispatch(struct jobs *js, enum pool_kind kind, uint64_t now_ns)
 	struct place place;
 	struct job *job;
 
-	while (js->queued[kind] > 0 && (job = pick(js, kind)) != NULL) {
+	while (js->queued[kind] > 0 && (job = pick(js, kind, now_ns)) != NULL) {
 		if (!pool_take(js->pools, kind, js->worker, &job->spec.use, now_ns, &place)) {
-			if (pool_want(js->pools, kind))
+			if (pool_want(js->pools, kind, now_ns))
 				wake_master(js);
 			break;
 		}
@@ -257,7 +257,7 @@ void jobs_offer(struct jobs *js, const struct job_answer *offer, unsigned origin
 
 	if (!pool_is_offered(js->pools, &place, js->worker))
 		return;
-	job = pick(js, place.kind);
+	job = pick(js, place.kind, now_ns);
 	if (!job || !pool_accept(js->pools, &place, js->worker, &job->spec.use, now_ns)) {
 		/* On to those who come before the one at which the round began. */
 		hand_on(js, &place, origin, (origin + WORKERS_MAX - js->worker) % WORKERS_MAX);

@@ -21,7 +21,7 @@ unsigned limits_worker_transfers(uint64_t limit, unsigned others)
 
 unsigned limits_helper_fds(unsigned workers, unsigned readers)
 {
-	return POOL_KINDS * 2 * readers + 2 * pipes_share(workers, readers);
+	return POOL_KINDS * POOL_PLACES * readers + 2 * pipes_share(workers, readers);
 }
 
 unsigned limits_queues(uint64_t limit)

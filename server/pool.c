@@ -57,7 +57,7 @@ static bool change(struct slot *s, uint64_t from, uint64_t to)
 
 struct pools *pools_new(unsigned readers, unsigned per_device)
 {
-	unsigned places = readers * 2;
+	unsigned places = readers * POOL_PLACES;
 	size_t size = sizeof(struct pools) + (size_t)POOL_KINDS * places * sizeof(struct slot);
 	struct pools *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -76,13 +76,21 @@ unsigned pools_places(const struct pools *p)
 
 /* ---- The rules */
 
-/* Those at work and those that are stuck, in all, for that device, and for that uid. */
+const uint64_t pool_overdue_ns = UINT64_C(100000000);
+
+/* Those at work, and those that are overdue or stuck: in all, for that device, and for that uid. */
 struct tally {
 	unsigned busy, device, uid;
-	unsigned stuck, stuck_device, stuck_uid;
+	unsigned lost, lost_device, lost_uid;
+	unsigned overdue_device;
 };
 
-static struct tally count(struct pools *p, enum pool_kind kind, const struct pool_use *use)
+static bool is_overdue(struct slot *s, uint64_t now_ns)
+{
+	return atomic_load(&s->since_ns) + pool_overdue_ns < now_ns;
+}
+
+static struct tally count(struct pools *p, enum pool_kind kind, const struct pool_use *use, uint64_t now_ns)
 {
 	struct tally t = {0};
 
@@ -91,33 +99,42 @@ static struct tally count(struct pools *p, enum pool_kind kind, const struct poo
 		enum phase phase = phase_of(atomic_load(&s->word));
 		bool same_device = atomic_load(&s->device) == use->device, same_uid = atomic_load(&s->uid) == use->uid;
 
-		if (phase == BUSY) {
+		if (phase == STUCK || (phase == BUSY && is_overdue(s, now_ns))) {
+			t.lost++;
+			t.lost_device += same_device;
+			t.lost_uid += same_uid;
+			t.overdue_device += same_device && phase == BUSY;
+		} else if (phase == BUSY) {
 			t.busy++;
 			t.device += same_device;
 			t.uid += same_uid;
-		} else if (phase == STUCK) {
-			t.stuck++;
-			t.stuck_device += same_device;
-			t.stuck_uid += same_uid;
 		}
 	}
 	return t;
 }
 
 /*
- * Whether the counts allow one more. A stuck one has been replaced, so that what still answers on its device is served;
- * but as there are only so many places, a device and a uid can have stuck ones only up to as many as they may have at work.
+ * A device that has lost some may have no more while that would leave the uid, or all others, too few places. (One that has
+ * lost none may hang too, so what is left to it are as many as it could lose.)
  */
+static bool leaves_places(const struct pools *p, struct tally t, unsigned half)
+{
+	unsigned of_device = t.device + t.lost_device, of_uid = t.uid + t.lost_uid, most = POOL_PLACES * half;
+
+	if (of_uid >= most)
+		return false;
+	return t.lost_device == 0 || (t.lost < p->readers && of_device < 2 * p->per_device && of_device < most - of_uid);
+}
+
+/* Whether the counts allow one more. */
 static bool allowed(const struct pools *p, struct tally t)
 {
 	unsigned half = p->readers > 1 ? p->readers / 2 : 1;
 	unsigned room;
 
-	if (t.device >= p->per_device || t.uid >= half || t.busy >= p->readers)
+	if (t.device + t.overdue_device >= p->per_device || t.uid >= half || t.busy >= p->readers)
 		return false;
-	if (t.device + t.stuck_device >= 2 * p->per_device || t.uid + t.stuck_uid >= 2 * half)
-		return false;
-	if (t.stuck_device > 0 && t.stuck >= p->readers)
+	if (!leaves_places(p, t, half))
 		return false;
 	room = half - t.uid;
 	if (p->readers - t.busy < room)
@@ -125,9 +142,9 @@ static bool allowed(const struct pools *p, struct tally t)
 	return t.device < room;
 }
 
-bool pool_has_room(struct pools *p, enum pool_kind kind, const struct pool_use *use)
+bool pool_has_room(struct pools *p, enum pool_kind kind, const struct pool_use *use, uint64_t now_ns)
 {
-	return allowed(p, count(p, kind, use));
+	return allowed(p, count(p, kind, use, now_ns));
 }
 
 /*
@@ -146,7 +163,7 @@ static bool occupy(struct pools *p, enum pool_kind kind, unsigned index, uint64_
 		return false;
 	atomic_store(&s->device, use->device);
 	atomic_store(&s->uid, use->uid);
-	t = count(p, kind, use);
+	t = count(p, kind, use, now_ns);
 	t.busy--; /* without ourselves */
 	t.device--;
 	t.uid--;
@@ -187,7 +204,7 @@ bool pool_is_offered(struct pools *p, const struct place *place, unsigned worker
 	return atomic_load(&slot_at(p, place->kind, place->index)->word) == pack(OFFERED, worker, place->seq);
 }
 
-bool pool_want(struct pools *p, enum pool_kind kind)
+bool pool_want(struct pools *p, enum pool_kind kind, uint64_t now_ns)
 {
 	struct slot *empty = NULL;
 	unsigned live = 0;
@@ -201,7 +218,7 @@ bool pool_want(struct pools *p, enum pool_kind kind)
 			return false;
 		if (phase == EMPTY && !empty)
 			empty = s;
-		live += phase == IDLE || phase == OFFERED || phase == BUSY;
+		live += phase == IDLE || phase == OFFERED || (phase == BUSY && !is_overdue(s, now_ns));
 	}
 	if (live >= p->readers || !empty)
 		return false;
@@ -219,15 +236,14 @@ uint32_t pool_deaths(struct pools *p, enum pool_kind kind, unsigned index)
 	return atomic_load(&slot_at(p, kind, index)->deaths);
 }
 
-bool pool_is_sick(struct pools *p, uint64_t device, uint64_t now_ns, uint64_t ns)
+bool pool_is_sick(struct pools *p, uint64_t device, uint64_t now_ns)
 {
 	for (unsigned i = 0; i < POOL_KINDS * p->places; i++) {
 		struct slot *s = &p->slots[i];
 		const uint32_t phase = phase_of(atomic_load_explicit(&s->word, memory_order_relaxed));
 
 		/* One that is stuck is still in the kernel: nothing says that its device is well again. */
-		if ((phase == BUSY || phase == STUCK) && atomic_load(&s->device) == device &&
-			atomic_load(&s->since_ns) + ns < now_ns)
+		if ((phase == BUSY || phase == STUCK) && atomic_load(&s->device) == device && is_overdue(s, now_ns))
 			return true;
 	}
 	return false;

@@ -11,9 +11,14 @@
  * nobody's any more, and is EMPTY again when the master has reaped its process.
  *
  * Three rules bound what may be taken: how many processes there are, how many of them work for one device, and how many for
- * one uid (half); and a device that has some gets another only while more than it has are left to the uid, so that several
- * devices that hang leave one for the next. What is stuck does not count as at work, but a device or a uid may have no
- * more of it than it may have at work.
+ * one uid (half); and a device that has some gets another only while more than it has are left to the uid, so that devices
+ * that begin to hang leave one for the next.
+ *
+ * A job that takes longer than pool_overdue_ns is overdue, and its place lost for now: it counts for its device alone, so
+ * that what hangs takes nothing from other devices, and another process may be started instead. There are only so many
+ * places, so what is lost, overdue or stuck, is bounded too: a device may have twice as many as it may have at work; and one
+ * that has lost some gets another only while as many as may be at work are not lost, and more than it has are left to the
+ * uid.
  */
 #ifndef SFD_POOL_H
 #define SFD_POOL_H
@@ -23,6 +28,12 @@
 #include <sys/types.h>
 
 enum pool_kind { POOL_OPEN, POOL_READ, POOL_WRITE, POOL_KINDS };
+
+/* Places for each process that may be at work: the others are for what is lost. */
+enum { POOL_PLACES = 3 };
+
+/* After that time a job is overdue, and its device sick. */
+extern const uint64_t pool_overdue_ns;
 
 struct pools;
 
@@ -42,13 +53,13 @@ struct pool_use {
 /* In shared memory, for `readers` processes of each kind at a time, `per_device` for one device. NULL and errno. */
 struct pools *pools_new(unsigned readers, unsigned per_device);
 
-/* How many places each kind has: twice as many as processes that count, for those that are stuck. */
+/* How many places each kind has: POOL_PLACES for each of `readers`. */
 unsigned pools_places(const struct pools *p);
 
 /* ---- For workers. `worker` is the caller's slot. */
 
 /* Whether the rules allow one more. */
-bool pool_has_room(struct pools *p, enum pool_kind kind, const struct pool_use *use);
+bool pool_has_room(struct pools *p, enum pool_kind kind, const struct pool_use *use, uint64_t now_ns);
 
 /* Takes an idle place: true, and the job is to be sent there. */
 bool pool_take(struct pools *p, enum pool_kind kind, unsigned worker, const struct pool_use *use, uint64_t now_ns,
@@ -61,7 +72,7 @@ bool pool_accept(struct pools *p, struct place *place, unsigned worker, const st
 bool pool_is_offered(struct pools *p, const struct place *place, unsigned worker);
 
 /* Asks for one more process, if there may be one and none is on its way: true if the master is to be told. */
-bool pool_want(struct pools *p, enum pool_kind kind);
+bool pool_want(struct pools *p, enum pool_kind kind, uint64_t now_ns);
 
 /* How many jobs of this worker wait for a place. */
 void pool_set_waiting(struct pools *p, enum pool_kind kind, unsigned worker, unsigned jobs);
@@ -69,8 +80,8 @@ void pool_set_waiting(struct pools *p, enum pool_kind kind, unsigned worker, uns
 /* How many processes have died in that place. */
 uint32_t pool_deaths(struct pools *p, enum pool_kind kind, unsigned index);
 
-/* Whether some job for that device has taken longer than `ns`. */
-bool pool_is_sick(struct pools *p, uint64_t device, uint64_t now_ns, uint64_t ns);
+/* Whether some job for that device is overdue, or was given up while the kernel still has it. */
+bool pool_is_sick(struct pools *p, uint64_t device, uint64_t now_ns);
 
 /* ---- For whoever has a place: the helper after its job, a worker that cannot use it */
 

@@ -11,7 +11,7 @@ enum {
 	ATIME_DAY = 24 * 60 * 60, /* relatime's rule, mount(8) */
 };
 
-static const uint64_t SICK_NS = UINT64_C(100000000), LOOK_NS = UINT64_C(1000000);
+static const uint64_t LOOK_NS = UINT64_C(1000000);
 
 void residency_init(struct residency *r, const struct os_root *root, struct pools *pools)
 {
@@ -24,7 +24,7 @@ bool residency_allows(struct residency *r, uint64_t now_ns)
 		return false;
 	if (now_ns - r->looked_ns >= LOOK_NS) {
 		r->looked_ns = now_ns;
-		r->sick = pool_is_sick(r->pools, r->root.device, now_ns, SICK_NS);
+		r->sick = pool_is_sick(r->pools, r->root.device, now_ns);
 	}
 	return !r->sick;
 }

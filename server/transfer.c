@@ -77,11 +77,11 @@ static void let_go_of_dest(struct transfer *t)
 	loop_unwatch(&t->engine->loop, &t->dest);
 	if (t->is_read || t->dest.fd < 0)
 		return;
-	if (t->move.kind == DEST_PIPE)
+	if (t->move.kind == DEST_PIPE && !t->kind.has_name)
 		closer_close_harmless(t->dest.fd);
 	else if (dest_is_written(t->move.kind)) /* its last close may write, and ours may be the last */
 		closer_close_later(t->dest.fd);
-	else if (t->move.kind == DEST_TERMINAL)
+	else if (t->move.kind == DEST_PIPE || t->move.kind == DEST_TERMINAL)
 		closer_close(t->dest.fd);
 	else
 		closer_close_socket(t->dest.fd, t->kind.is_unix);

@@ -11,7 +11,7 @@
 #include "server/registry.h"
 #include "server/stats.h"
 
-enum { WORKER_FDS_MAX = WORKERS_MAX + POOL_KINDS * 2 * READERS_MAX + REGISTRY_MAX + 16 };
+enum { WORKER_FDS_MAX = WORKERS_MAX + POOL_KINDS * POOL_PLACES * READERS_MAX + REGISTRY_MAX + 16 };
 
 struct worker_config {
 	unsigned slot, generation;

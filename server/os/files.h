@@ -70,6 +70,12 @@ ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset);
 int os_is_pipe(int fd);
 
 /*
+ * Whether a pipe with these flags (F_GETFL) was opened by a name, so that using and closing it may have to write to a file
+ * system. Linux: one that was opened by a process of 32 bits without O_LARGEFILE passes for one of pipe(2).
+ */
+bool os_pipe_has_name(int flags);
+
+/*
  * Move up to `n` bytes from the file at `*offset`, which advances; the file's own position is not used. Return the
  * bytes moved, 0 at the end of the file, -1 and errno. os_splice_to_pipe() never waits for room in the pipe, whatever
  * its flags; os_sendfile() waits if the destination is a blocking one (tick.h bounds that).

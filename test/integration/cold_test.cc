@@ -221,8 +221,10 @@ TEST_F(Cold, IdleHelpersLeave)
 	ASSERT_NO_FATAL_FAILURE(serve());
 	send("slow/file").expect(content);
 	EXPECT_LE(2U, daemon().helpers().size());
-	/* They stay for half a minute. */
-	EXPECT_TRUE(eventually([&] { return daemon().helpers().empty(); }, 60s));
+	/* They stay for half a minute, to be used again. */
+	const std::vector<pid_t> helpers = daemon().helpers();
+	EXPECT_FALSE(eventually([&] { return daemon().helpers() != helpers; }, 20s));
+	EXPECT_TRUE(eventually([&] { return daemon().helpers().empty(); }, 40s));
 	EXPECT_EQ(0U, counters()["helper_deaths"]);
 	send("slow/file").expect(content);
 	expect_same_workers();

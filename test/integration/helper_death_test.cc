@@ -5,9 +5,15 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <fcntl.h>
+#include <poll.h>
 #include <sendfiled/sendfiled.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <thread>
+#include <unistd.h>
 
 namespace
 {
@@ -35,6 +41,19 @@ class HelperDeath : public ColdTest
 		})) << last.size()
 		    << " processes wait: " << kind;
 		return last.size() == 1 ? last[0] : -1;
+	}
+
+	// The kernel reads nothing ahead of what is asked for.
+	void read_page_by_page()
+	{
+		struct stat st;
+
+		ASSERT_EQ(0, stat(fs().path().c_str(), &st));
+		const std::string bdi = "/sys/class/bdi/" + std::to_string(major(st.st_dev)) + ":" +
+					std::to_string(minor(st.st_dev)) + "/read_ahead_kb";
+		if (access(bdi.c_str(), W_OK) < 0)
+			GTEST_SKIP() << bdi << ": " << strerror(errno);
+		write_whole(bdi, "0");
 	}
 
 	void kill_one(pid_t pid)
@@ -70,6 +89,37 @@ TEST_F(HelperDeath, ReaderOnce)
 	EXPECT_EQ(2U, counters()["jobs_lost"]);
 	EXPECT_EQ(2U, counters()["helper_deaths"]);
 	EXPECT_TRUE(daemon().await_log("was killed by signal 9; another one does its work"));
+	expect_same_workers();
+	expect_nothing_left();
+}
+
+// What it has put into the pipe is not read again: it arrives while whoever goes on still waits for the server.
+TEST_F(HelperDeath, WhatAReaderLeavesInItsPipeIsSent)
+{
+	constexpr size_t PAGES = 10, PAGE = 4096;
+	const std::string content = add_slow("file", SMALL);
+
+	ASSERT_NO_FATAL_FAILURE(read_page_by_page());
+	ASSERT_NO_FATAL_FAILURE(serve());
+	fs().hold("read", "file");
+	Request r = send("slow/file", {Kind::Unix, true});
+	for (size_t i = 0; i < PAGES; i++) {
+		fs().await("read", 1, "file");
+		EXPECT_EQ(1U, fs().step("read", 1, "file"));
+	}
+	fs().await("read", 1, "file");
+	ASSERT_NE(0U, r.info().txnid);
+	EXPECT_EQ(0, await(r.dest().peer(), POLLIN, 0ms)) << "it is still at it";
+	kill_one(waiting("reader"));
+	EXPECT_TRUE(eventually([&] {
+		int there = 0;
+
+		return ioctl(r.dest().peer(), FIONREAD, &there) == 0 && there == PAGES * PAGE;
+	}));
+	fs().await("read", 1, "file");
+	fs().release();
+	r.expect(content);
+	EXPECT_EQ(1U, counters()["jobs_lost"]);
 	expect_same_workers();
 	expect_nothing_left();
 }

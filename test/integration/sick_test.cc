@@ -128,6 +128,36 @@ TEST_F(Sick, ThreeDevicesWhoseOpensHang)
 	run("open", 3);
 }
 
+// Not one of them less than if it were alone, and not one more.
+TEST_F(Sick, TheFourthHasAllItsHelpers)
+{
+	constexpr uint64_t PER_DEVICE = 4;
+	std::vector<Request> slow;
+
+	for (int i = 0; i < EACH; i++)
+		add_slow("fourth" + std::to_string(i), SIZE, static_cast<uint64_t>(i));
+	ASSERT_NO_FATAL_FAILURE(serve({}, 2));
+	fall_sick("read");
+	for (SlowFs *fs : sick_)
+		EXPECT_EQ(PER_DEVICE, fs->await("read", PER_DEVICE));
+	fs().hold("read");
+	for (int i = 0; i < EACH; i++)
+		slow.push_back(send("slow/fourth" + std::to_string(i)));
+	EXPECT_EQ(PER_DEVICE, fs().await("read", PER_DEVICE));
+	send("cold0").expect(cold_[0]);
+	run_hot();
+	EXPECT_EQ(PER_DEVICE, fs().held("read"));
+	fs().release();
+	for (size_t i = 0; i < slow.size(); i++)
+		slow[i].expect(make_content(SIZE, i));
+	for (SlowFs *fs : sick_)
+		EXPECT_EQ(PER_DEVICE, fs->held("read"));
+	recover();
+	expect_others_served();
+	expect_same_workers();
+	expect_nothing_left();
+}
+
 // Those that hang at the end keep their helpers as well, without anybody waiting for the outcome.
 TEST_F(Sick, ThreeDevicesWhoseClosesHang)
 {

@@ -157,6 +157,55 @@ TEST_F(SlowJournal, IsWaitedForByAReader)
 	expect_idle();
 }
 
+// A file of its root's own disk: as long as that does not answer, even what is in memory is read by a reader, since nobody
+// knows what the kernel will want of the disk.
+TEST_F(SlowJournal, NothingIsMovedInlineWhileItsDiskHangs)
+{
+	const std::string hot = add("hot", 1, time(nullptr) + 1000);
+	const std::string cold = add("cold", 2, time(nullptr) + 1000, 1 << 20);
+	const auto send_hot = [&] {
+		Ends pipe = make_pipe();
+		const Fd status(sfd_send(srv(), "hot", pipe.in, 0, 0, false));
+
+		expect_success(read_outcome(status), SIZE);
+		EXPECT_EQ(hot, read_small(pipe.out));
+	};
+	const auto hot_turns = [&] { return counters()["hot_turns"]; };
+
+	ASSERT_NO_FATAL_FAILURE(serve());
+	send_hot();
+	const uint64_t before = hot_turns();
+	send_hot();
+	ASSERT_LT(before, hot_turns());
+	/* It is in memory twice: as a file, and as a part of the image. */
+	drop_from_memory(in_root("cold"));
+	drop_from_memory(fs_->path("image"));
+	fs_->hold("read", "image");
+	Dest dest({Kind::Unix, true}, dir());
+	const Fd status(sfd_send(srv(), "cold", dest.fd(), 0, 0, false));
+	fs_->await("read", 1, "image");
+	EXPECT_TRUE(eventually([&] {
+		const uint64_t turns = hot_turns();
+
+		send_hot();
+		return hot_turns() == turns;
+	})) << "it is not known to hang";
+	const uint64_t turns = hot_turns();
+	for (int i = 0; i < 20; i++)
+		send_hot();
+	EXPECT_EQ(turns, hot_turns());
+	fs_->release();
+	dest.start_reading();
+	expect_success(read_outcome(status), cold.size());
+	EXPECT_TRUE(same_content(cold, dest.finish()));
+	EXPECT_TRUE(eventually([&] {
+		send_hot();
+		return hot_turns() > turns;
+	})) << "it is well again";
+	expect_same_workers();
+	expect_idle();
+}
+
 // What has a name has times there; writing what was copied must not set them.
 TEST_F(SlowJournal, IsNotWaitedForByAFifo)
 {

@@ -191,31 +191,6 @@ pid_t ColdTest::helper(const std::string &kind)
 	return all.size() == 1 ? all[0] : -1;
 }
 
-std::map<std::string, uint64_t> ColdTest::counters()
-{
-	const size_t before = daemon().log().size();
-	std::map<std::string, uint64_t> out;
-	std::string text;
-
-	EXPECT_EQ(0, kill(daemon().master(), SIGUSR1));
-	EXPECT_TRUE(eventually([&] {
-		text = daemon().log().substr(before);
-		const size_t at = text.find(" helpers: ");
-		return at != std::string::npos && text.find('\n', at) != std::string::npos;
-	}));
-	std::istringstream words(text);
-	for (std::string word; words >> word;) {
-		const size_t at = word.find('=');
-
-		/* The first two lines; what comes then, of each device, has the same names in each line. */
-		if (word == "device")
-			break;
-		if (at != std::string::npos)
-			out[word.substr(0, at)] = strtoull(word.c_str() + at + 1, nullptr, 10);
-	}
-	return out;
-}
-
 void ColdTest::expect_nothing_left()
 {
 	for (const auto &m : mounts_) {

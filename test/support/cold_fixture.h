@@ -6,7 +6,6 @@
 #include "test/support/fixture.h"
 #include "test/support/slow_fs.h"
 
-#include <map>
 #include <memory>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
@@ -91,8 +90,6 @@ class ColdTest : public SfdTest
 	std::vector<pid_t> helpers(const std::string &kind);
 	// The only one.
 	pid_t helper(const std::string &kind);
-	// The daemon's counters by name.
-	std::map<std::string, uint64_t> counters();
 	// Nobody in the daemon has a file of these file systems open any more, nobody waits, and the workers are idle.
 	void expect_nothing_left();
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
+#include <sstream>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -114,6 +115,31 @@ void SfdTest::expect_idle(milliseconds patience)
 		      << ::testing::PrintToString(idle_);
 	for (pid_t pid : daemon_->workers())
 		std::cerr << "worker " << pid << ":\n" << list_fds(std::to_string(pid));
+}
+
+std::map<std::string, uint64_t> SfdTest::counters()
+{
+	const size_t before = daemon().log().size();
+	std::map<std::string, uint64_t> out;
+	std::string text;
+
+	EXPECT_EQ(0, kill(daemon().master(), SIGUSR1));
+	EXPECT_TRUE(eventually([&] {
+		text = daemon().log().substr(before);
+		const size_t at = text.find(" helpers: ");
+		return at != std::string::npos && text.find('\n', at) != std::string::npos;
+	}));
+	std::istringstream words(text);
+	for (std::string word; words >> word;) {
+		const size_t at = word.find('=');
+
+		/* The first two lines; what comes then, of each device, has the same names in each line. */
+		if (word == "device")
+			break;
+		if (at != std::string::npos)
+			out[word.substr(0, at)] = strtoull(word.c_str() + at + 1, nullptr, 10);
+	}
+	return out;
 }
 
 void SfdTest::expect_same_workers()

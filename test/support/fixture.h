@@ -11,6 +11,7 @@
 #include "test/support/wait.h"
 
 #include <gtest/gtest.h>
+#include <map>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -74,6 +75,8 @@ class SfdTest : public ::testing::Test
 	void canary();
 	// Waits until the workers hold no descriptor more than while idle, and no fewer.
 	void expect_idle(milliseconds patience = PATIENCE);
+	// The daemon's counters by name.
+	std::map<std::string, uint64_t> counters();
 	// The workers are still those that were there at the start.
 	void expect_same_workers();
 	// Whether tests can take another user's part.

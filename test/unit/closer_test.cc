@@ -201,6 +201,29 @@ TEST_F(Closer, LocalSocketsAreClosedSoon)
 	});
 }
 
+// Its last close may write to the file system on which it had a name.
+TEST_F(Closer, AFifoIsLikeAFile)
+{
+	in_child([&] {
+		std::vector<int> fds;
+
+		closer_init(device(), 4);
+		for (const char *name : {"named", "unlinked"}) {
+			ASSERT_EQ(0, mkfifo(path(name).c_str(), 0600));
+			fds.push_back(open(path(name).c_str(), O_RDWR | O_CLOEXEC));
+			ASSERT_LE(0, fds.back());
+		}
+		ASSERT_EQ(0, unlink(path("unlinked").c_str()));
+		closer_close(fds[0]);
+		EXPECT_FALSE(is_open(fds[0]));
+		EXPECT_EQ(0U, closer_backlog());
+		closer_close(fds[1]);
+		EXPECT_EQ(1U, closer_backlog());
+		EXPECT_TRUE(closes_all());
+		EXPECT_FALSE(is_open(fds[1]));
+	});
+}
+
 TEST_F(Closer, WithoutADeviceNoFileIsKnown)
 {
 	in_child([&] {

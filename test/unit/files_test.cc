@@ -312,6 +312,22 @@ TEST_F(Files, LooksAtWhatIsNoFile)
 	EXPECT_FALSE(os_is_pipe(-1));
 }
 
+TEST_F(Files, TellsAFifoFromAPipeByItsFlags)
+{
+	const Ends pipe = make_pipe(), direct = make_pipe();
+
+	ASSERT_EQ(0, mkfifo(path("fifo").c_str(), 0600));
+	const Fd fifo = open_file("fifo", O_RDWR | O_NONBLOCK), out = open_file("fifo", O_RDONLY | O_NONBLOCK);
+	const Fd reopened(open(("/proc/self/fd/" + std::to_string(pipe.in)).c_str(), O_WRONLY | O_CLOEXEC));
+	ASSERT_EQ(0, fcntl(direct.in, F_SETFL, O_DIRECT | O_NONBLOCK | O_APPEND | O_NOATIME));
+	ASSERT_EQ(0, fcntl(direct.out, F_SETFL, O_ASYNC));
+	for (const int fd : {int{pipe.in}, int{pipe.out}, int{direct.in}, int{direct.out}})
+		EXPECT_FALSE(os_pipe_has_name(fcntl(fd, F_GETFL))) << fd;
+	ASSERT_EQ(0, fcntl(fifo, F_SETFL, 0));
+	for (const int fd : {int{fifo}, int{out}, int{reopened}})
+		EXPECT_TRUE(os_pipe_has_name(fcntl(fd, F_GETFL))) << fd;
+}
+
 // ---- os_heat()
 
 TEST_F(Files, HeatOfARange)

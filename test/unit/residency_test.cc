@@ -51,7 +51,7 @@ class Residency : public BoundedTest
 		place at = {POOL_READ, 0, 0};
 		bool lost;
 
-		if (pool_want(pools_, POOL_READ)) {
+		if (pool_want(pools_, POOL_READ, now)) {
 			while (!pool_is_wanted(pools_, POOL_READ, at.index))
 				at.index++;
 			EXPECT_TRUE(pool_arrive(pools_, &at, now));

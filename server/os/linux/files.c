@@ -236,6 +236,15 @@ int os_is_pipe(int fd)
 	return posix_fadvise(fd, 0, -1, POSIX_FADV_NORMAL) == ESPIPE;
 }
 
+/*
+ * open(2) sets O_LARGEFILE, which F_SETFL cannot change, and pipe(2) does not. (Its value is not in the C library's headers
+ * where long has 64 bits, so all flags are taken out that a pipe can have otherwise.)
+ */
+bool os_pipe_has_name(int flags)
+{
+	return (flags & ~(O_ACCMODE | O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | O_ASYNC)) != 0;
+}
+
 ssize_t os_sendfile(int dest, int file, off_t *offset, size_t n)
 {
 	return sendfile(dest, file, offset, n);
