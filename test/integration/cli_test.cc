@@ -930,12 +930,12 @@ TEST_F(Cli, ALowLimitOnOpenFilesLowersTheNumberWithAWarning)
 {
 	give_to_ordinary(sock_);
 	start_daemon({"-n", "10000"}, [] {
-		const rlimit rl = {900, 900};
+		const rlimit rl = {1000, 1000};
 
 		setrlimit(RLIMIT_NOFILE, &rl);
 		become_ordinary();
 	});
-	for (const char *part : {"RLIMIT_NOFILE", "900", "--max-transfers", "10000"})
+	for (const char *part : {"RLIMIT_NOFILE", "1000", "--max-transfers", "10000"})
 		EXPECT_NE(std::string::npos, err().find(part)) << part << " is not in " << err();
 	const std::string said = err();
 	EXPECT_EQ(3, std::count(said.begin(), said.end(), '\n')) << "a warning, what the root is, and that it is ready";
