@@ -1,14 +1,14 @@
-# SPDX-License-Identifier: BSD-2-Clause
+#SPDX - License - Identifier : BSD - 2 - Clause
 #
-# make                 everything: daemon, library, examples
-# make demo            the main job, end to end, on real files
-# make deps check      install what the tests need (Debian, Ubuntu), then run them all
-# make bench           comparisons, side by side
-# make deps-bench bench-cold   install what it needs (Debian, Ubuntu); cold files beside hot ones, five minutes
-# make install         to DESTDIR and PREFIX; make uninstall undoes it
-# make format tidy     lay the sources out; check them
+#make everything : daemon, library, examples
+#make demo the main job, end to end, on real files
+#make deps check install what the tests need(Debian, Ubuntu), then run them all
+#make bench comparisons, side by side
+#make deps - bench bench - cold install what it needs(Debian, Ubuntu); cold files beside hot ones, five minutes
+#make install to DESTDIR and PREFIX; make uninstall undoes it
+#make format tidy lay the sources out; check them
 #
-# DEBUG=1 (no optimisation, symbols), SANITIZE=address,undefined, V=1 (show commands), CC=clang, BUILD=dir
+#DEBUG = 1(no optimisation, symbols), SANITIZE = address, undefined, V = 1(show commands), CC = clang, BUILD = dir
 
 VERSION := 1.0.0
 SOVERSION := 1
@@ -20,19 +20,22 @@ INCLUDEDIR = $(PREFIX)/include
 MANDIR = $(PREFIX)/share/man
 BUILD ?= build
 
-# ---- What there is ------------------------------------------------------------------------------------
+#-- -- What there is -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --
 
 LIB_SRC := lib/build.c lib/client.c lib/fdmsg.c lib/frame.c lib/queue.c lib/queue_wire.c lib/ready.c lib/request.c \
-	lib/slots.c lib/spawn.c lib/stage.c lib/wire.c
+	lib/sendfile.c lib/slots.c lib/spawn.c lib/stage.c lib/wire.c
 
-# What differs between systems lies in server/os/SYSTEM; nothing else asks which one this is.
+#What differs between systems lies in server / os / SYSTEM; nothing else asks which one this is.
 OS := $(shell uname -s | tr A-Z a-z)
-SERVER_SRC := server/access.c server/begin.c server/channel.c server/child.c server/closer.c server/cold.c server/complaint.c server/dest.c server/engine.c server/fault.c \
-	server/fdpass.c server/helper.c server/helpers.c server/inbox.c server/jobs.c server/journal.c server/limits.c server/listen.c server/log.c \
-	server/loop.c server/mailbox.c server/master.c server/mover.c server/notes.c server/open.c server/options.c server/park.c \
-	server/ping.c server/pipes.c server/pool.c server/privilege.c server/queue.c server/reader.c server/register.c server/registry.c server/request.c server/residency.c \
-	server/restart.c server/second.c server/stats.c server/table.c server/tick.c server/timer.c server/transfer.c server/worker.c \
-	server/writer.c $(wildcard server/os/$(OS)/*.c)
+SERVER_SRC := server/access.c server/begin.c server/bytes.c server/channel.c server/child.c server/closer.c \
+	server/cold.c server/complaint.c server/dest.c server/engine.c server/expire.c server/extras.c server/fault.c \
+	server/fdpass.c server/helper.c server/helpers.c server/inbox.c server/jobs.c server/journal.c server/limits.c \
+	server/listen.c server/log.c server/loop.c server/mailbox.c server/master.c server/mover.c server/notes.c \
+	server/open.c server/options.c server/pace.c server/park.c server/ping.c server/pipes.c server/pool.c \
+	server/privilege.c server/queue.c server/reader.c server/register.c server/registry.c server/request.c \
+	server/residency.c server/restart.c server/second.c server/stats.c server/table.c server/tick.c server/timer.c \
+	server/transfer.c server/worker.c server/writer.c \
+	$(wildcard server/os/$(OS)/*.c)
 MAIN_SRC := server/main.c
 
 EXAMPLES := $(patsubst examples/%.c,%,$(wildcard examples/*.c))

@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 static const int64_t OFFSET_MAX = INT64_MAX; /* off_t has 64 bits: sendfiled.h sees to that */
 
 enum {
-	FLAGS_SERVED = SFD_WANT_INFO | SFD_WANT_PROGRESS,
-	FLAGS_KNOWN = FLAGS_SERVED | SFD_NODISKIO | SFD_NOCACHE | SFD_SYNC | SFD_USER_READAHEAD,
+	FLAGS_KNOWN = SFD_NODISKIO | SFD_NOCACHE | SFD_SYNC | SFD_USER_READAHEAD | SFD_WANT_INFO | SFD_WANT_PROGRESS,
 };
 
 /* The same bits stand for the same wishes on the wire. */
@@ -18,19 +18,27 @@ _Static_assert((int)SFD_SYNC == (int)WIRE_FLAG_SYNC, "flags");
 _Static_assert((int)SFD_USER_READAHEAD == (int)WIRE_FLAG_USER_READAHEAD, "flags");
 _Static_assert((int)SFD_WANT_INFO == (int)WIRE_FLAG_WANT_INFO, "flags");
 
+int build_range(struct build *b, off_t offset, size_t len)
+{
+	if (offset < 0 || len > (uint64_t)(OFFSET_MAX - offset))
+		return EINVAL;
+	b->wire.offset = offset;
+	b->wire.length = len;
+	return 0;
+}
+
 int build_path(struct build *b, const char *path, off_t offset, size_t len)
 {
+	int err = build_range(b, offset, len);
 	size_t n;
 
-	if (offset < 0 || len > (uint64_t)(OFFSET_MAX - offset) || !path)
+	if (err != 0 || !path)
 		return EINVAL;
 	n = strnlen(path, WIRE_PATH_MAX + 1);
 	if (n == 0)
 		return ENOENT;
 	if (n > WIRE_PATH_MAX)
 		return ENAMETOOLONG;
-	b->wire.offset = offset;
-	b->wire.length = len;
 	b->wire.path = path;
 	b->wire.path_len = (uint32_t)n;
 	return 0;
@@ -71,16 +79,31 @@ static int set_texts(struct build *b, const struct sfd_opts *opts)
 	return wire_places_ok(&b->wire) ? 0 : EINVAL;
 }
 
-/* The daemon's side of the rest has yet to be written; what is asked for is never passed over. */
-static bool is_served(const struct sfd_opts *opts)
+static void set_same_as(struct wire_request *r, const struct sfd_file_info *info)
 {
-	return !(opts->flags & ~(unsigned)FLAGS_SERVED) && opts->readahead == 0 && opts->hdr_cnt == 0 &&
-	       opts->trl_cnt == 0 && opts->timeout_ms == 0 && opts->max_rate == 0 && !opts->same_as;
+	r->flags |= WIRE_FLAG_SAME_AS;
+	r->same_as = (struct wire_same_as){
+		.dev = info->dev,
+		.ino = info->ino,
+		.file_size = info->file_size,
+		.mtime = info->mtime,
+		.ctime = info->ctime,
+		.mtime_nsec = info->mtime_nsec,
+		.ctime_nsec = info->ctime_nsec,
+	};
+}
+
+/* An open sends nothing; and what a second message sends is open already. */
+static bool suits(const struct sfd_opts *opts, enum wire_op op)
+{
+	if (op == WIRE_OP_OPEN && (opts->hdr_cnt != 0 || opts->trl_cnt != 0))
+		return false;
+	return op != WIRE_OP_SEND_OPEN || !opts->same_as;
 }
 
 int build_options(struct build *b, const struct sfd_opts *opts)
 {
-	int err;
+	struct wire_request *r = &b->wire;
 
 	if (!opts)
 		return 0;
@@ -88,13 +111,25 @@ int build_options(struct build *b, const struct sfd_opts *opts)
 		if (opts->reserved[i] != 0)
 			return EINVAL;
 	}
-	if (opts->flags & ~(unsigned)FLAGS_KNOWN)
+	if (opts->flags & ~(unsigned)FLAGS_KNOWN || !suits(opts, r->op))
 		return EINVAL;
-	err = set_texts(b, opts);
-	if (err == 0 && !is_served(opts))
-		err = EOPNOTSUPP;
-	b->wire.flags |= opts->flags;
-	return err;
+	r->flags |= opts->flags;
+	r->readahead = opts->readahead;
+	r->max_rate = opts->max_rate;
+	b->timeout_ms = opts->timeout_ms;
+	if (opts->same_as)
+		set_same_as(r, opts->same_as);
+	return set_texts(b, opts);
+}
+
+uint64_t build_deadline_ns(unsigned timeout_ms)
+{
+	struct timespec now;
+
+	if (timeout_ms == 0)
+		return 0;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec + (uint64_t)timeout_ms * 1000000;
 }
 
 static unsigned put_piece(struct iovec *iov, unsigned n, const void *bytes, size_t len)

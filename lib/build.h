@@ -14,18 +14,24 @@ struct build {
 	struct wire_request wire; /* of headers and trailers only the lengths: the bytes are in */
 	const struct iovec *headers, *trailers;
 	unsigned header_count, trailer_count;
-	int fd; /* counts if the operation has one (wire_op_fds()) */
+	unsigned timeout_ms;           /* 0: none; wire.deadline_ns is to be set when it is sent */
+	int fds[WIRE_REQUEST_FDS_MAX]; /* wire_op_fds() of them */
 };
+
+/* Sets the range. 0, or EINVAL. */
+int build_range(struct build *b, off_t offset, size_t len);
 
 /* Sets path and range. 0, or the errno for the caller: EINVAL, ENOENT, ENAMETOOLONG. */
 int build_path(struct build *b, const char *path, off_t offset, size_t len);
 
 /*
  * Sets what `opts` (may be NULL) asks of b->wire.op, whose path is set. 0, or the errno for the caller: EINVAL (unknown or
- * contradictory), EMSGSIZE (path, headers and trailers are longer than WIRE_TEXT_MAX),
- * EOPNOTSUPP (sound, but this version does not serve it).
+ * contradictory, or not for this operation), EMSGSIZE (path, headers and trailers are longer than WIRE_TEXT_MAX).
  */
 int build_options(struct build *b, const struct sfd_opts *opts);
+
+/* The point in time (CLOCK_MONOTONIC) that is `timeout_ms` from now; 0 for 0. */
+uint64_t build_deadline_ns(unsigned timeout_ms);
 
 /* The request's bytes, in order: how many pieces. `fixed` has room for WIRE_FIXED_MAX bytes. */
 enum { BUILD_PIECES_MAX = 3 + 2 * BUILD_IOVECS_MAX };

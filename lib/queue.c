@@ -135,14 +135,16 @@ static int may_add(const struct sfd_queue *q)
 	return q->state == QUEUE_ENDED ? q->ended_by : 0;
 }
 
-/* What every call that adds a request does last: its path is set, and its descriptor. */
+/* What every call that adds a request does last: its range or path is set, and its descriptors are. */
 static int add(struct sfd_queue *q, struct build *b, const struct sfd_opts *opts, uint64_t user_data)
 {
 	int err = build_options(b, opts);
 	uint32_t i;
 
-	if (err == 0 && wire_op_fds(b->wire.op) > 0 && b->fd < 0)
-		err = EBADF;
+	for (unsigned n = 0; n < wire_op_fds(b->wire.op); n++) {
+		if (b->fds[n] < 0 && err == 0)
+			err = EBADF;
+	}
 	if (err != 0)
 		return fail(err);
 	i = slots_take(&q->slots, user_data);
@@ -162,7 +164,7 @@ static int add(struct sfd_queue *q, struct build *b, const struct sfd_opts *opts
 static int add_path(struct sfd_queue *q, enum wire_op op, const char *path, int dest_fd, off_t offset, size_t len,
 	const struct sfd_opts *opts, uint64_t user_data)
 {
-	struct build b = {.wire = {.op = op}, .fd = dest_fd};
+	struct build b = {.wire = {.op = op}, .fds = {dest_fd, -1}};
 	int err = may_add(q);
 
 	if (err == 0)
@@ -185,18 +187,17 @@ int sfd_queue_open(struct sfd_queue *q, const char *path, off_t offset, size_t l
 int sfd_queue_sendfd(struct sfd_queue *q, int file_fd, int dest_fd, off_t offset, size_t len,
 	const struct sfd_opts *opts, uint64_t user_data)
 {
-	(void)file_fd;
-	(void)dest_fd;
-	(void)offset;
-	(void)len;
-	(void)opts;
-	(void)user_data;
-	return fail(is_ours(q) ? EOPNOTSUPP : EPERM);
+	struct build b = {.wire = {.op = WIRE_OP_SENDFD}, .fds = {file_fd, dest_fd}};
+	int err = may_add(q);
+
+	if (err == 0)
+		err = build_range(&b, offset, len);
+	return err == 0 ? add(q, &b, opts, user_data) : fail(err);
 }
 
 int sfd_queue_send_open(struct sfd_queue *q, size_t txnid, int dest_fd, const struct sfd_opts *opts)
 {
-	struct build b = {.wire = {.op = WIRE_OP_SEND_OPEN, .txnid = txnid}, .fd = dest_fd};
+	struct build b = {.wire = {.op = WIRE_OP_SEND_OPEN, .txnid = txnid}, .fds = {dest_fd, -1}};
 	int err = may_add(q);
 	uint32_t i;
 

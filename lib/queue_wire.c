@@ -114,7 +114,16 @@ static void fail_staged(struct sfd_queue *q, uint32_t i, int err)
 	}
 }
 
-/* Ends those whose descriptor has been closed meanwhile. False if there is none. */
+static bool is_closed(const struct staged *e)
+{
+	for (unsigned i = 0; i < WIRE_REQUEST_FDS_MAX; i++) {
+		if (e->fds[i] >= 0 && fcntl(e->fds[i], F_GETFD) < 0)
+			return true;
+	}
+	return false;
+}
+
+/* Ends those of which a descriptor has been closed meanwhile. False if there is none. */
 static bool drop_closed(struct sfd_queue *q, const struct stage_batch *b)
 {
 	bool found = false;
@@ -122,7 +131,7 @@ static bool drop_closed(struct sfd_queue *q, const struct stage_batch *b)
 	for (uint32_t i = q->stage.first; i < b->end; i++) {
 		const struct staged *e = &q->stage.line[i];
 
-		if (e->dropped || e->fd < 0 || fcntl(e->fd, F_GETFD) >= 0)
+		if (e->dropped || !is_closed(e))
 			continue;
 		fail_staged(q, i, EBADF);
 		found = true;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The one-request calls: each is a datagram of one request, with a pipe of its own for the outcome. */
-#include "build.h"
+#include "request.h"
+
 #include "fdmsg.h"
 
 #include <errno.h>
@@ -21,8 +22,8 @@ static void close_keep_errno(int fd)
 	errno = saved;
 }
 
-/* Sends the datagram; `status_fd` (-1: none) goes first, then the request's own descriptor. */
-static int send_request(int srv, const struct build *b, int status_fd)
+/* Sends the datagram; `status_fd` (-1: none) goes first, then the request's own descriptors. */
+static int send_request(int srv, struct build *b, int status_fd)
 {
 	const struct wire_header h = {
 		.version = WIRE_VERSION,
@@ -30,22 +31,24 @@ static int send_request(int srv, const struct build *b, int status_fd)
 		.channel = status_fd >= 0 ? WIRE_CHANNEL_FD : WIRE_CHANNEL_NONE,
 	};
 	unsigned char header[WIRE_HEADER_SIZE], fixed[WIRE_FIXED_MAX];
-	struct iovec iov[1 + BUILD_PIECES_MAX];
-	int fds[2];
+	struct iovec iov[1 + BUILD_PIECES_MAX] = {{.iov_base = header, .iov_len = sizeof header}};
+	int fds[1 + WIRE_REQUEST_FDS_MAX];
 	unsigned nfds = 0, pieces;
 
 	if (status_fd >= 0)
 		fds[nfds++] = status_fd;
-	if (wire_op_fds(b->wire.op) > 0)
-		fds[nfds++] = b->fd;
+	for (unsigned i = 0; i < wire_op_fds(b->wire.op); i++) {
+		if (b->fds[i] < 0)
+			return fail(EBADF);
+		fds[nfds++] = b->fds[i];
+	}
+	b->wire.deadline_ns = build_deadline_ns(b->timeout_ms);
 	wire_put_header(header, &h, sizeof header + wire_request_bytes(&b->wire));
-	iov[0] = (struct iovec){.iov_base = header, .iov_len = sizeof header};
 	pieces = 1 + build_pieces(b, fixed, iov + 1);
 	return fdmsg_send_pieces(srv, iov, pieces, fds, nfds);
 }
 
-/* Sends a request that answers on a new pipe. Returns the pipe's read end. */
-static int request_with_pipe(int srv, const struct build *b, bool nonblock)
+int request_with_pipe(int srv, struct build *b, bool nonblock)
 {
 	int ends[2];
 
@@ -61,40 +64,73 @@ static int request_with_pipe(int srv, const struct build *b, bool nonblock)
 }
 
 /* `dest_fd` counts if the operation has one. */
-static int request_on_path(
-	int srv, enum wire_op op, const char *path, int dest_fd, off_t offset, size_t len, bool nonblock)
+static int request_on_path(int srv, enum wire_op op, const char *path, int dest_fd, off_t offset, size_t len,
+	bool nonblock, const struct sfd_opts *opts)
 {
-	struct build b = {.wire = {.op = op}, .fd = dest_fd};
+	struct build b = {.wire = {.op = op}, .fds = {dest_fd, -1}};
 	int err = build_path(&b, path, offset, len);
 
+	if (err == 0)
+		err = build_options(&b, opts);
 	return err == 0 ? request_with_pipe(srv, &b, nonblock) : fail(err);
 }
 
 int sfd_send(int srv, const char *path, int dest_fd, off_t offset, size_t len, bool nonblock)
 {
-	return request_on_path(srv, WIRE_OP_SEND, path, dest_fd, offset, len, nonblock);
+	return request_on_path(srv, WIRE_OP_SEND, path, dest_fd, offset, len, nonblock, NULL);
+}
+
+int sfd_send_opts(
+	int srv, const char *path, int dest_fd, off_t offset, size_t len, bool nonblock, const struct sfd_opts *opts)
+{
+	return request_on_path(srv, WIRE_OP_SEND, path, dest_fd, offset, len, nonblock, opts);
 }
 
 int sfd_read(int srv, const char *path, off_t offset, size_t len, bool nonblock)
 {
-	return request_on_path(srv, WIRE_OP_READ, path, -1, offset, len, nonblock);
+	return request_on_path(srv, WIRE_OP_READ, path, -1, offset, len, nonblock, NULL);
 }
 
 int sfd_open(int srv, const char *path, off_t offset, size_t len, bool nonblock)
 {
-	return request_on_path(srv, WIRE_OP_OPEN, path, -1, offset, len, nonblock);
+	return request_on_path(srv, WIRE_OP_OPEN, path, -1, offset, len, nonblock, NULL);
+}
+
+int sfd_open_opts(int srv, const char *path, off_t offset, size_t len, bool nonblock, const struct sfd_opts *opts)
+{
+	return request_on_path(srv, WIRE_OP_OPEN, path, -1, offset, len, nonblock, opts);
+}
+
+int sfd_sendfd(int srv, int file_fd, int dest_fd, off_t offset, size_t len, bool nonblock, const struct sfd_opts *opts)
+{
+	struct build b = {.wire = {.op = WIRE_OP_SENDFD}, .fds = {file_fd, dest_fd}};
+	int err = build_range(&b, offset, len);
+
+	if (err == 0)
+		err = build_options(&b, opts);
+	return err == 0 ? request_with_pipe(srv, &b, nonblock) : fail(err);
 }
 
 bool sfd_send_open(int srv, size_t txnid, int dest_fd)
 {
-	const struct build b = {.wire = {.op = WIRE_OP_SEND_OPEN, .txnid = txnid}, .fd = dest_fd};
+	return sfd_send_open_opts(srv, txnid, dest_fd, NULL);
+}
 
+bool sfd_send_open_opts(int srv, size_t txnid, int dest_fd, const struct sfd_opts *opts)
+{
+	struct build b = {.wire = {.op = WIRE_OP_SEND_OPEN, .txnid = txnid}, .fds = {dest_fd, -1}};
+	int err = build_options(&b, opts);
+
+	if (err != 0) {
+		errno = err;
+		return false;
+	}
 	return send_request(srv, &b, -1) == 0;
 }
 
 bool sfd_cancel(int srv, size_t txnid)
 {
-	const struct build b = {.wire = {.op = WIRE_OP_CANCEL, .txnid = txnid}};
+	struct build b = {.wire = {.op = WIRE_OP_CANCEL, .txnid = txnid}};
 
 	return send_request(srv, &b, -1) == 0;
 }

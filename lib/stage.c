@@ -92,9 +92,10 @@ int stage_add(struct stage *s, const struct build *b, uint32_t slot)
 	if (!has_room(s, size))
 		return EAGAIN;
 	e = &s->line[s->last];
-	*e = (struct staged){.at = bytes_end(s), .size = size, .slot = slot, .fd = -1};
-	if (wire_op_fds(b->wire.op) > 0)
-		e->fd = b->fd;
+	*e = (struct staged){
+		.at = bytes_end(s), .size = size, .slot = slot, .timeout_ms = b->timeout_ms, .fds = {-1, -1}};
+	for (unsigned i = 0; i < wire_op_fds(b->wire.op); i++)
+		e->fds[i] = b->fds[i];
 	copy(s->bytes + e->at, b);
 	s->slots->all[slot].staged = s->last;
 	s->last++;
@@ -138,8 +139,10 @@ void stage_collect(const struct stage *s, uint64_t id, unsigned most, struct sta
 		if (total + e->size > WIRE_DATAGRAM_MAX)
 			break;
 		put_piece(b, s->bytes + e->at, e->size);
-		if (e->fd >= 0)
-			b->fds[b->nfds++] = e->fd;
+		if (e->timeout_ms > 0)
+			wire_set_deadline(s->bytes + e->at, build_deadline_ns(e->timeout_ms));
+		for (unsigned i = 0; i < WIRE_REQUEST_FDS_MAX && e->fds[i] >= 0; i++)
+			b->fds[b->nfds++] = e->fds[i];
 		total += e->size;
 		b->count++;
 	}

@@ -12,7 +12,8 @@
 struct staged {
 	uint32_t at, size; /* where in `bytes` */
 	uint32_t slot;
-	int fd; /* not owned; -1: none */
+	unsigned timeout_ms;           /* counts from when it is sent; 0: none */
+	int fds[WIRE_REQUEST_FDS_MAX]; /* not owned; -1: none */
 	bool dropped;
 };
 
@@ -39,12 +40,12 @@ void stage_drop_all(struct stage *s);
 struct stage_batch {
 	unsigned char header[WIRE_HEADER_SIZE];
 	struct iovec iov[1 + WIRE_COUNT_MAX];
-	int fds[WIRE_COUNT_MAX];
+	int fds[WIRE_COUNT_MAX * WIRE_REQUEST_FDS_MAX];
 	unsigned pieces, nfds, count;
 	uint32_t end; /* where the line goes on */
 };
 
-/* Up to `most` requests for the queue `id`; at least one must be live. */
+/* Up to `most` requests for the queue `id`; at least one must be live. Their time runs from now on. */
 void stage_collect(const struct stage *s, uint64_t id, unsigned most, struct stage_batch *b);
 
 /* That batch was sent. */

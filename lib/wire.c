@@ -130,6 +130,11 @@ void wire_put_request(void *buf, const struct wire_request *r)
 	memset(at, 0, wire_padding(r));
 }
 
+void wire_set_deadline(void *buf, uint64_t deadline_ns)
+{
+	memcpy((unsigned char *)buf + offsetof(struct request_part, deadline_ns), &deadline_ns, sizeof deadline_ns);
+}
+
 bool wire_places_ok(const struct wire_request *r)
 {
 	const uint64_t size = r->hdr_size_at, mtime = r->hdr_mtime_at;
@@ -183,6 +188,8 @@ void wire_cursor_init(struct wire_cursor *c, const void *buf, size_t len, const 
 
 unsigned wire_op_fds(enum wire_op op)
 {
+	if (op == WIRE_OP_SENDFD)
+		return 2;
 	return op == WIRE_OP_SEND || op == WIRE_OP_SEND_OPEN || op == WIRE_OP_REGISTER ? 1 : 0;
 }
 
@@ -237,6 +244,7 @@ int wire_next(struct wire_cursor *c, struct wire_request *r)
 	if (align8(need) != p.size)
 		return EPROTO;
 
+	r->bytes = c->at;
 	at = c->at + fixed;
 	if (same_as > 0)
 		memcpy(&r->same_as, at, same_as);
@@ -260,7 +268,8 @@ static bool suits(enum wire_channel channel, enum wire_op op)
 	case WIRE_CHANNEL_FD:
 		return op != WIRE_OP_REGISTER;
 	case WIRE_CHANNEL_QUEUE:
-		return second || op == WIRE_OP_SEND || op == WIRE_OP_OPEN || op == WIRE_OP_REGISTER;
+		return second || op == WIRE_OP_SEND || op == WIRE_OP_SENDFD || op == WIRE_OP_OPEN ||
+		       op == WIRE_OP_REGISTER;
 	}
 	return false;
 }

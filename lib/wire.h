@@ -25,6 +25,7 @@ enum {
 	WIRE_DATAGRAM_MAX = 64 * 1024, /* bytes in a datagram */
 	WIRE_PATH_MAX = 4095,          /* bytes in a path, which has no NUL on the wire */
 	WIRE_TEXT_MAX = 32 * 1024,     /* bytes in path, headers and trailers together */
+	WIRE_REQUEST_FDS_MAX = 2,      /* descriptors of one request */
 
 	/* What goes into the headers where the request says so (sfd_opts.hdr_size_at, hdr_mtime_at). */
 	WIRE_SIZE_LEN = 20,
@@ -48,6 +49,7 @@ enum wire_op {
 	WIRE_OP_CANCEL = 5,
 	WIRE_OP_PING = 6,
 	WIRE_OP_REGISTER = 7, /* a queue: `length` is its depth; the descriptor is where the answer goes; alone */
+	WIRE_OP_SENDFD = 8,   /* no path: the first descriptor is the file, the second the destination */
 	WIRE_OP_END           /* one past the last */
 };
 
@@ -103,7 +105,8 @@ struct wire_request {
 	uint32_t headers_len;
 	const void *trailers;
 	uint32_t trailers_len;
-	unsigned fds; /* descriptors that belong to this request */
+	unsigned fds;      /* descriptors that belong to this request */
+	const void *bytes; /* where it begins: wire_request_bytes() of them. (Only of version 2.) */
 };
 
 /* ---- Encoding (the library) */
@@ -123,6 +126,9 @@ void wire_put_request(void *buf, const struct wire_request *r);
  */
 size_t wire_put_fixed(void *buf, const struct wire_request *r);
 size_t wire_padding(const struct wire_request *r);
+
+/* Sets the deadline of a request that has been encoded. */
+void wire_set_deadline(void *buf, uint64_t deadline_ns);
 
 /* Whether the places for size and modification time, if there are any, lie within the headers and not on each other. */
 bool wire_places_ok(const struct wire_request *r);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/closer.h"
 #include "server/os/files.h"
+#include "server/park.h"
 #include "server/transfer_state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const uint64_t LEASE_RETRY_NS = UINT64_C(20000000); /* doubled each time, up to */
 static const uint64_t LEASE_RETRY_MAX_NS = UINT64_C(500000000);
@@ -17,7 +20,7 @@ static void on_opened(void *owner, const struct job_answer *answer, int fd);
 static bool submit(struct transfer *t)
 {
 	struct opening *o = t->opening;
-	const struct job_spec spec = {
+	struct job_spec spec = {
 		.pool = POOL_OPEN,
 		.use = {.device = o->device, .uid = t->owner.uid},
 		.letter = {.kind = JOB_OPEN},
@@ -25,10 +28,17 @@ static bool submit(struct transfer *t)
 		.path_len = o->path_len,
 	};
 
+	if (o->is_lent) {
+		spec.letter = (struct job_letter){.kind = JOB_LOOK, .flags = JOB_FILE_PARKED};
+		spec.path = NULL;
+		spec.fds[0] = t->file.fd;
+		spec.nfds = 1;
+	}
 	o->job = jobs_submit(&t->engine->jobs, &spec, t->engine->loop.now_ns, on_opened, t);
 	return o->job != NULL;
 }
 
+/* `path` is NULL for a file that is open already. */
 static void begin_opening(struct transfer *t, const struct wire_request *r, const char *path)
 {
 	struct opening *o = malloc(sizeof *o + r->path_len + 1);
@@ -44,10 +54,12 @@ static void begin_opening(struct transfer *t, const struct wire_request *r, cons
 		.delay_ns = LEASE_RETRY_NS,
 		.offset = r->offset,
 		.length = r->length,
-		.device = os_device_beneath(t->engine->root_fd, path),
+		.is_lent = !path,
+		.device = path ? os_device_beneath(t->engine->root_fd, path) : t->file.device,
 		.path_len = r->path_len,
 	};
-	memcpy(o->path, path, r->path_len + 1);
+	if (path)
+		memcpy(o->path, path, r->path_len + 1);
 	if (!submit(t))
 		transfer_refuse(t, ENOMEM);
 	else if (channel_watch(t->channel) < 0)
@@ -69,9 +81,7 @@ bool opening_try_again(struct transfer *t)
 	struct engine *e = t->engine;
 	const struct opening *o = t->opening;
 
-	if (o->job || (e->io_timeout_ns > 0 && o->since_ns + e->io_timeout_ns <= e->loop.now_ns))
-		return false;
-	if (!submit(t))
+	if (!o->job && o->retry_ns <= e->loop.now_ns && !submit(t))
 		return false;
 	transfer_arm_timer(t);
 	return true;
@@ -103,10 +113,14 @@ static void on_opened(void *owner, const struct job_answer *answer, int fd)
 			transfer_refuse(t, EIO);
 		return;
 	}
-	counter_add(&t->engine->own->opens[answer->reason < OPEN_REASONS ? answer->reason : OPEN_OTHER], 1);
-	if (answer->err == EAGAIN) {
+	if (o->is_lent) {
+		file.fd = t->file.fd;
+	} else {
+		counter_add(&t->engine->own->opens[answer->reason < OPEN_REASONS ? answer->reason : OPEN_OTHER], 1);
+	}
+	if (answer->err == EAGAIN && !o->is_lent) {
 		wait_for_lease(t);
-	} else if (answer->err != 0 || fd < 0) {
+	} else if (answer->err != 0 || file.fd < 0) {
 		closer_close(fd);
 		transfer_refuse(
 			t, answer->err != 0 ? answer->err : EMFILE); /* it came, but there was no room for it here */
@@ -114,7 +128,7 @@ static void on_opened(void *owner, const struct job_answer *answer, int fd)
 		file.st = answer->st;
 		open_range(&file, o->offset, o->length);
 		opening_free(t);
-		transfer_take_file(t, &file, answer->parked);
+		transfer_take_file(t, &file, answer->parked || t->op == WIRE_OP_SENDFD);
 		transfer_file_opened(t, &file);
 	}
 }
@@ -144,51 +158,120 @@ static int open_at_once(struct engine *e, const struct wire_request *r, const ch
 }
 
 /* One that never became a transfer. */
-static void refuse_request(const struct wire_request *r, struct channel *c, int *dest, int err)
+static void refuse_request(const struct wire_request *r, struct channel *c, const int *fds, int err)
 {
-	closer_close(*dest);
-	*dest = -1;
+	for (unsigned i = 0; i < wire_op_fds(r->op); i++)
+		closer_close(fds[i]);
 	channel_refuse(c, r->tag, err, JOURNAL_NONE);
 }
 
-void transfer_begin(
-	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *dest)
-{
+/* What is needed for it before there is a transfer. */
+struct beginning {
 	char path[WIRE_PATH_MAX + 1];
-	struct opened file = {.fd = -1};
-	struct dest d = {.kind = DEST_PIPE};
+	struct opened file; /* fd -1: a helper has to open it */
+	struct dest dest;
+	struct os_look lent; /* what file it is that the client has open */
+};
+
+/* Whether an open file is one that can be sent: 0, or an errno. An O_PATH descriptor says O_RDONLY too: open(2). */
+static int look_at_lent(int fd, struct os_look *look)
+{
+	const int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || (flags & O_ACCMODE) == O_WRONLY || flags & O_PATH)
+		return EBADF;
+	if (os_look_at(fd, look) < 0)
+		return errno;
+	return look->type == S_IFREG ? 0 : EINVAL;
+}
+
+/* 0, an errno that is the client's answer, or EAGAIN: a helper has to open it. */
+static int look_at(struct engine *e, const struct wire_request *r, const int *fds, struct beginning *b)
+{
+	int err = 0;
+
+	if (r->op == WIRE_OP_SEND || r->op == WIRE_OP_SENDFD)
+		err = dest_classify(fds[wire_op_fds(r->op) - 1], &b->dest);
+	if (err == 0 && r->op == WIRE_OP_SENDFD)
+		err = look_at_lent(fds[0], &b->lent);
+	if (err != 0)
+		return err;
+	if (r->op == WIRE_OP_SENDFD)
+		return EAGAIN;
+	memcpy(b->path, r->path, r->path_len);
+	b->path[r->path_len] = '\0';
+	err = open_at_once(e, r, b->path, &b->file);
+	/* A helper would ask the disk. */
+	return err == EAGAIN && r->flags & WIRE_FLAG_NODISKIO ? EBUSY : err;
+}
+
+/*
+ * From now on it is in a socket, whatever it is, so that nothing here ever waits for it. What its own descriptor's closing
+ * could wait for is its file system's server: the last one it is not.
+ */
+static int keep_lent(struct transfer *t, int fd, const struct beginning *b)
+{
+	const struct os_root *root = &t->engine->residency.root;
+	const bool at_once = (root->local && b->lent.device == root->device) || os_is_memory(fd);
+	int err;
+
+	t->file.device = b->lent.device;
+	t->file.fd = park(fd);
+	t->file.is_memory = os_is_memory(fd);
+	err = t->file.fd < 0 ? errno : 0;
+	if (at_once && err == 0)
+		close(fd);
+	else
+		closer_close(fd);
+	return err;
+}
+
+/* Takes over the descriptors. 0, or an errno. */
+static int equip(
+	struct transfer *t, const struct wire_request *r, struct channel *c, const int *fds, const struct beginning *b)
+{
+	const unsigned n = wire_op_fds(r->op);
+	int err = 0, lent_err = 0;
+
+	if (r->op != WIRE_OP_OPEN)
+		err = transfer_set_dest(t, r->op == WIRE_OP_READ ? c->source.fd : fds[n - 1], &b->dest);
+	if (r->op == WIRE_OP_SENDFD)
+		lent_err = keep_lent(t, fds[0], b);
+	if (b->file.fd >= 0)
+		transfer_take_file(t, &b->file, false);
+	if (err == 0)
+		err = lent_err;
+	return err != 0 ? err : transfer_ask(t, r);
+}
+
+void transfer_begin(
+	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *fds)
+{
+	struct beginning b;
 	struct transfer *t;
 	int err, opened;
 
+	b.file = (struct opened){.fd = -1};
+	b.dest = (struct dest){.kind = DEST_PIPE};
 	if (!admit(e)) {
-		refuse_request(r, c, dest, EMFILE);
+		refuse_request(r, c, fds, EMFILE);
 		return;
 	}
-	memcpy(path, r->path, r->path_len);
-	path[r->path_len] = '\0';
-	err = r->op == WIRE_OP_SEND ? dest_classify(*dest, &d) : 0;
-	opened = err == 0 ? open_at_once(e, r, path, &file) : err;
-	if (opened != EAGAIN)
-		err = opened;
-	t = err == 0 ? transfer_new(e, r, who, c) : NULL;
+	opened = look_at(e, r, fds, &b);
+	t = opened == 0 || opened == EAGAIN ? transfer_new(e, r, who, c) : NULL;
 	if (!t) {
-		err = err != 0 ? err : errno;
-		if (file.fd >= 0)
-			closer_close_file(file.fd, file.st.st_nlink > 0);
+		err = opened != 0 && opened != EAGAIN ? opened : errno;
+		if (b.file.fd >= 0)
+			closer_close_file(b.file.fd, b.file.st.st_nlink > 0);
 		counter_add(&e->own->active, (uint64_t)-1);
-		refuse_request(r, c, dest, err);
+		refuse_request(r, c, fds, err);
 		return;
 	}
-	if (r->op != WIRE_OP_OPEN) {
-		err = transfer_set_dest(t, r->op == WIRE_OP_READ ? c->source.fd : *dest, &d);
-		*dest = -1;
-	}
-	if (opened == 0)
-		transfer_take_file(t, &file, false);
+	err = equip(t, r, c, fds, &b);
 	if (err != 0)
 		transfer_refuse(t, err);
 	else if (opened == 0)
-		transfer_file_opened(t, &file);
+		transfer_file_opened(t, &b.file);
 	else
-		begin_opening(t, r, path);
+		begin_opening(t, r, r->op == WIRE_OP_SENDFD ? NULL : b.path);
 }

@@ -139,12 +139,10 @@ static void end(struct channel *c, const struct sfd_xfer_stat *stat, uint32_t li
 	put(c, frame);
 }
 
-static void refuse(struct channel *c, uint64_t tag, int err, uint32_t line)
+static void refuse(struct channel *c, const struct sfd_file_info *refusal, uint32_t line)
 {
-	const struct sfd_file_info refusal = {.cmd = SFD_FILE_INFO, .stat = err, .tag = tag};
-
 	(void)line;
-	info(c, &refusal);
+	info(c, refusal);
 }
 
 static bool progress(struct channel *c, const struct sfd_xfer_stat *stat)

@@ -19,7 +19,7 @@ struct channel;
 struct channel_ops {
 	void (*info)(struct channel *c, const struct sfd_file_info *info);
 	void (*end)(struct channel *c, const struct sfd_xfer_stat *stat, uint32_t line);
-	void (*refuse)(struct channel *c, uint64_t tag, int err, uint32_t line);
+	void (*refuse)(struct channel *c, const struct sfd_file_info *refusal, uint32_t line);
 	bool (*progress)(struct channel *c, const struct sfd_xfer_stat *stat);
 	void (*uncork)(struct channel *c);
 	int (*watch)(struct channel *c);
@@ -77,11 +77,19 @@ static inline void channel_end(struct channel *c, const struct sfd_xfer_stat *st
 	c->ops->end(c, stat, line);
 }
 
-/* An error in answer to a request; it counts as an outcome. */
+/* An error in answer to a request, with what is known of its file; it counts as an outcome. */
+static inline void channel_refuse_with(struct channel *c, const struct sfd_file_info *refusal, uint32_t line)
+{
+	stats_outcome(c->own, refusal->stat);
+	c->ops->refuse(c, refusal, line);
+}
+
+/* The same, if nothing is. */
 static inline void channel_refuse(struct channel *c, uint64_t tag, int err, uint32_t line)
 {
-	stats_outcome(c->own, err);
-	c->ops->refuse(c, tag, err, line);
+	const struct sfd_file_info refusal = {.cmd = SFD_FILE_INFO, .stat = err, .tag = tag};
+
+	channel_refuse_with(c, &refusal, line);
 }
 
 /* Writes a frame that may be lost: true if it was written, or will be. */

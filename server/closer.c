@@ -49,7 +49,7 @@ struct waiter {
 /* A worker has one table of descriptors, so there is one of these. */
 static struct {
 	bool ready;
-	bool cannot_leave; /* the system does not let us have a table of our own */
+	bool cannot_leave;      /* the system does not let us have a table of our own */
 	uint64_t device, pipes; /* that of the files that may be closed at once, and that of pipe(2) */
 	unsigned most, count, sweepers;
 	struct waiter waiters[WAITERS_MAX];

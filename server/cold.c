@@ -12,6 +12,8 @@ enum {
 	CHUNK_MIN = 64 * 1024,
 	CHUNK_FIRST = 128 * 1024,
 	CARRY_SIZE = 64 * 1024,
+	FILL_SIZE = 64 * 1024,
+	PAGE_BYTES = 4096,
 	FROM_MEMORY = 4,              /* bytes a nanosecond: who moves references to pages is faster, and no disk is */
 	COPY_CHUNK = 8 * 1024 * 1024, /* from file to file, which takes no pipe; few enough to be cancelled soon */
 };
@@ -42,6 +44,7 @@ static void start_over(struct cold *c)
 	pipes_moving(&c->holder);
 	drop_pipe(c, &c->draining, false);
 	drop_pipe(c, &c->filling, false);
+	drop_pipe(c, &c->text, false);
 	c->in_draining = c->in_filling = 0;
 	c->carry_len = 0;
 	c->end = 0;
@@ -73,11 +76,14 @@ struct cold *cold_new(const struct cold_config *config)
 		.dest = config->dest,
 		.dest_parked = config->dest_parked,
 		.uid = config->uid,
+		.wish = config->wish,
+		.copies = config->wish.copies,
 		.wake = config->wake,
 		.owner = config->owner,
 		.holder = {.rob = on_rob},
 		.draining = no_pipe,
 		.filling = no_pipe,
+		.text = no_pipe,
 		/* What has no position, or has it where it ends, is asked for none. */
 		.knows_position = config->dest.kind != DEST_FILE || config->dest.appends,
 	};
@@ -167,19 +173,49 @@ static void on_read(void *owner, const struct job_answer *answer, int fd)
 	c->wake(c->owner);
 }
 
+/* How much to read at a time, of `left` bytes. */
+static uint64_t chunk_size(struct cold *c, uint64_t left)
+{
+	uint64_t n = chunk_of(c)->bytes;
+
+	if (c->wish.no_more && n > c->wish.ahead)
+		n = c->wish.ahead > PAGE_BYTES ? c->wish.ahead : PAGE_BYTES;
+	if (c->wish.chunk_max > 0 && n > c->wish.chunk_max)
+		n = c->wish.chunk_max;
+	return n < left ? n : left;
+}
+
+/*
+ * How much the disk is asked for behind a chunk: it shall not stand idle until the next job comes. A chunk that is itself read
+ * ahead of what is being sent counts.
+ */
+static uint64_t ahead_of(struct cold *c, uint64_t chunk, uint64_t left)
+{
+	uint64_t n = c->wish.ahead;
+
+	if (c->in_draining > 0)
+		n -= chunk < n ? chunk : n;
+	if (!c->wish.no_more && c->slow && c->file->local && n < chunk && c->wish.chunk_max == 0)
+		n = chunk;
+	if (c->wish.flags & JOB_NOCACHE)
+		n = 0; /* nobody would see to its leaving */
+	return n < left - chunk ? n : left - chunk;
+}
+
 int cold_read(struct cold *c)
 {
-	uint64_t ahead = c->in_draining + c->in_filling, left = c->move->left - ahead, chunk = chunk_of(c)->bytes;
+	uint64_t held = c->in_draining + c->in_filling, left = c->move->left - held, chunk = chunk_size(c, left);
 	const struct job_spec spec = {
 		.pool = POOL_READ,
 		.use = {.device = c->file->device, .uid = c->uid},
 		.letter =
 			{
 				.kind = JOB_READ,
-				.flags = (c->file->parked ? JOB_FILE_PARKED : JOB_CLOSES_AT_ONCE) |
-					 (c->slow && c->file->local && left > chunk ? JOB_READS_ON : 0U),
-				.offset = c->move->offset + (int64_t)ahead,
-				.length = left < chunk ? left : chunk,
+				.flags = (c->file->parked ? JOB_FILE_PARKED : JOB_CLOSES_AT_ONCE) | c->wish.flags |
+					 (c->wish.no_more ? JOB_ONLY_AHEAD : 0U),
+				.offset = c->move->offset + (int64_t)held,
+				.length = chunk,
+				.ahead = ahead_of(c, chunk, left),
 			},
 		.fds = {c->file->fd, -1, -1},
 		.nfds = 3,
@@ -199,13 +235,19 @@ int cold_read(struct cold *c)
 static void read_ahead(struct cold *c)
 {
 	struct engine *e = c->engine;
-	uint64_t left = c->move->left - c->in_draining, chunk = chunk_of(c)->bytes;
-	int64_t at = c->move->offset + (int64_t)c->in_draining;
+	const uint64_t left = c->move->left - c->in_draining;
+	const struct heat_query query = {
+		.offset = c->move->offset + (int64_t)c->in_draining,
+		.length = chunk_size(c, left),
+		.left = left,
+	};
 
 	if (c->reading || c->in_filling > 0 || c->end != 0 || left == 0 || !pipes_plenty(&e->pipes))
 		return;
-	if (!dest_is_written(c->dest.kind) && residency_heat(&e->residency, c->file, at, left < chunk ? left : chunk,
-						      left, false, e->loop.now_ns) != HEAT_COLD)
+	if (c->wish.only_hot || c->wish.chunk_max > 0 || (c->wish.no_more && c->wish.ahead == 0))
+		return;
+	if (!dest_is_written(c->dest.kind) &&
+		residency_heat(&e->residency, c->file, &query, e->loop.now_ns) != HEAT_COLD)
 		return;
 	cold_read(c); /* if there is no memory for it now, it is read when it is needed */
 }
@@ -227,8 +269,7 @@ static bool take_filled(struct cold *c)
 
 static void advance(struct cold *c, uint64_t n)
 {
-	c->move->offset += (off_t)n;
-	c->move->left -= n;
+	move_advance(c->move, n);
 	c->in_draining -= n;
 }
 
@@ -238,7 +279,7 @@ static bool must_copy(const struct cold *c)
 }
 
 /* What was read out of the pipe and not taken is kept, since it cannot be put back. */
-static ssize_t drain_by_copy(struct cold *c)
+static ssize_t drain_by_copy(struct cold *c, uint64_t most)
 {
 	ssize_t n;
 
@@ -253,7 +294,7 @@ static ssize_t drain_by_copy(struct cold *c)
 		c->carry_at = 0;
 		c->carry_len = (uint32_t)n;
 	}
-	n = move_put(c->move, c->carry + c->carry_at, c->carry_len);
+	n = move_put(c->move, c->carry + c->carry_at, c->carry_len < most ? c->carry_len : most, false);
 	if (n > 0) {
 		c->carry_at += (uint32_t)n;
 		c->carry_len -= (uint32_t)n;
@@ -261,11 +302,27 @@ static ssize_t drain_by_copy(struct cold *c)
 	return n;
 }
 
+/* The file's first bytes are at hand. */
+static enum move_result put_head(struct cold *c, uint64_t *budget)
+{
+	const uint64_t before = c->move->written;
+	enum move_result result = move_head(c->move, *budget);
+
+	*budget -= c->move->written - before;
+	return result;
+}
+
 static enum move_result drain(struct cold *c, uint64_t *budget)
 {
+	if (c->move->head.left > 0) {
+		enum move_result result = put_head(c, budget);
+
+		if (result != MOVE_DONE)
+			return result;
+	}
 	while (c->in_draining > 0 && *budget > 0) {
 		uint64_t n = c->in_draining < *budget ? c->in_draining : *budget;
-		ssize_t moved = must_copy(c) ? drain_by_copy(c) : move_from_pipe(c->move, c->draining.read_fd, n);
+		ssize_t moved = must_copy(c) ? drain_by_copy(c, n) : move_from_pipe(c->move, c->draining.read_fd, n);
 
 		if (moved > 0) {
 			advance(c, (uint64_t)moved);
@@ -281,6 +338,12 @@ static enum move_result drain(struct cold *c, uint64_t *budget)
 		}
 	}
 	return c->in_draining > 0 ? MOVE_MORE : MOVE_DONE;
+}
+
+void cold_rest(struct cold *c)
+{
+	if (c->in_draining > 0 && !c->writing)
+		pipes_stalled(&c->engine->pipes, &c->holder, c->engine->loop.now_ns);
 }
 
 /* Nothing is in the pipes any more: what comes now? */
@@ -331,9 +394,10 @@ static void on_written(void *owner, const struct job_answer *answer, int fd)
 		counter_add(&c->engine->own->fallbacks, answer->fallbacks);
 		c->position = answer->position;
 		c->knows_position = true;
-		c->move->offset += (off_t)answer->bytes;
-		c->move->left -= answer->bytes;
-		c->in_draining -= answer->bytes < c->in_draining ? answer->bytes : c->in_draining;
+		move_advance(c->move, answer->bytes);
+		if (c->text.read_fd < 0)
+			c->in_draining -= answer->bytes < c->in_draining ? answer->bytes : c->in_draining;
+		drop_pipe(c, &c->text, answer->err == 0);
 		c->write_err = answer->err;
 		if (answer->at_end && c->write_err == 0)
 			c->end = COLD_EOF;
@@ -356,14 +420,39 @@ static bool start_draining(void *owner, struct job_spec *spec)
 	return true;
 }
 
-static enum move_result write_job(struct cold *c, enum job_kind kind, uint64_t length)
+/* What comes next of the text, as much as the pipe takes: all but surely, since it is empty. */
+static bool load_text(void *owner, struct job_spec *spec)
 {
+	struct cold *c = owner;
+	const struct move_text *text = c->move->head.left > 0 ? &c->move->head : &c->move->tail;
+	ssize_t n;
+
+	if (pipes_get(&c->engine->pipes, &c->text) < 0)
+		return false;
+	n = write(c->text.write_fd, text->at, text->left < spec->letter.length ? text->left : spec->letter.length);
+	if (n <= 0) {
+		drop_pipe(c, &c->text, true);
+		return false;
+	}
+	spec->letter.length = (uint64_t)n;
+	spec->fds[1] = c->text.read_fd;
+	spec->fds[2] = c->text.write_fd;
+	return start_draining(owner, spec);
+}
+
+/* Where the bytes of a job come from. */
+enum origin { FROM_NOWHERE, FROM_FILE, FROM_PIPE, FROM_TEXT };
+
+static enum move_result write_job(struct cold *c, enum origin origin, uint64_t length)
+{
+	static const enum job_kind kinds[] = {
+		[FROM_NOWHERE] = JOB_TELL, [FROM_FILE] = JOB_COPY, [FROM_PIPE] = JOB_DRAIN, [FROM_TEXT] = JOB_DRAIN};
 	struct job_spec spec = {
 		.pool = POOL_WRITE,
 		.use = {.device = c->dest.device, .uid = c->uid},
 		.letter =
 			{
-				.kind = (uint32_t)kind,
+				.kind = (uint32_t)kinds[origin],
 				.offset = c->move->offset,
 				.length = length,
 				.position = c->position,
@@ -375,17 +464,20 @@ static enum move_result write_job(struct cold *c, enum job_kind kind, uint64_t l
 		.nfds = 1,
 	};
 
-	if (kind == JOB_COPY) {
+	if (origin == FROM_FILE) {
 		spec.fds[spec.nfds++] = c->file->fd;
 		spec.letter.flags |= c->file->parked ? JOB_FILE_PARKED : 0U;
-	} else if (kind == JOB_DRAIN) {
+	} else if (origin == FROM_PIPE) {
 		spec.fds[spec.nfds++] = c->draining.read_fd;
 		spec.fds[spec.nfds++] = c->draining.write_fd;
 		spec.prepare = start_draining;
+	} else if (origin == FROM_TEXT) {
+		spec.nfds = 3;
+		spec.prepare = load_text;
 	}
 	c->writing_ns = c->engine->loop.now_ns;
 	c->writing = jobs_submit(&c->engine->jobs, &spec, c->writing_ns, on_written, c);
-	if (c->writing && kind == JOB_DRAIN && jobs_is_queued(c->writing))
+	if (c->writing && c->in_draining > 0 && jobs_is_queued(c->writing))
 		pipes_stalled(&c->engine->pipes, &c->holder, c->writing_ns);
 	if (c->writing)
 		return MOVE_WAITING;
@@ -396,36 +488,73 @@ static enum move_result write_job(struct cold *c, enum job_kind kind, uint64_t l
 /* One device is as sick as itself: a helper may wait for it at both ends. */
 static bool can_copy(const struct cold *c)
 {
-	return c->dest.kind == DEST_FILE && c->dest.device == c->file->device;
+	return c->dest.kind == DEST_FILE && c->dest.device == c->file->device && !c->wish.only_hot &&
+	       !(c->wish.flags & (JOB_NOCACHE | JOB_NOWAIT | JOB_IS_LENT));
 }
 
-static enum move_result run_written(struct cold *c)
+/* The file's next bytes. */
+static enum move_result fetch(struct cold *c, uint64_t budget)
 {
-	enum move_result result;
+	enum move_result result = next_step(c);
 
+	if (result != MOVE_COLD || c->wish.only_hot)
+		return result;
+	if (!can_copy(c))
+		return cold_read(c) < 0 ? MOVE_FAILED : MOVE_WAITING;
+	if (budget > COPY_CHUNK || c->wish.chunk_max == 0)
+		budget = COPY_CHUNK;
+	return write_job(c, FROM_FILE, c->move->left < budget ? c->move->left : budget);
+}
+
+static enum move_result run_written(struct cold *c, uint64_t budget)
+{
 	if (c->writing)
 		return MOVE_WAITING;
 	if (c->write_err != 0) {
 		errno = c->write_err;
 		return MOVE_FAILED;
 	}
-	if (c->move->left == 0)
+	if (move_left(c->move) == 0)
 		return MOVE_DONE;
 	if (!c->knows_position)
-		return write_job(c, JOB_TELL, 0);
-	if (c->in_draining > 0 || take_filled(c)) {
-		read_ahead(c);
-		return write_job(c, JOB_DRAIN, c->in_draining);
-	}
-	result = next_step(c);
-	if (result == MOVE_COLD && can_copy(c))
-		return write_job(c, JOB_COPY, c->move->left < COPY_CHUNK ? c->move->left : COPY_CHUNK);
-	if (result == MOVE_COLD)
-		return cold_read(c) < 0 ? MOVE_FAILED : MOVE_WAITING;
-	return result;
+		return write_job(c, FROM_NOWHERE, 0);
+	if (c->move->left == 0)
+		return write_job(c, FROM_TEXT, budget);
+	if (c->in_draining == 0 && !take_filled(c) && !(c->move->head.left > 0 && can_copy(c)))
+		return fetch(c, budget);
+	/* The first bytes are at hand (or will be copied where they lie). */
+	if (c->move->head.left > 0)
+		return write_job(c, FROM_TEXT, budget);
+	read_ahead(c);
+	return write_job(c, FROM_PIPE, c->wish.chunk_max > 0 && c->in_draining > budget ? budget : c->in_draining);
+}
+
+enum move_result cold_fill(struct cold *c, uint64_t n)
+{
+	static unsigned char buffer[FILL_SIZE];
+	uint64_t done = 0;
+	ssize_t got, put;
+
+	if (pipes_get(&c->engine->pipes, &c->filling) < 0)
+		return MOVE_PACED;
+	do {
+		const uint64_t rest = c->move->left - done < n - done ? c->move->left - done : n - done;
+
+		got = os_read_cached(c->file->fd, buffer, rest < sizeof buffer ? rest : sizeof buffer,
+			c->move->offset + (off_t)done);
+		put = got > 0 ? write(c->filling.write_fd, buffer, (size_t)got) : 0;
+		if (put > 0)
+			done += (uint64_t)put;
+	} while (put > 0 && done < n && done < c->move->left);
+	c->in_filling = done;
+	if (done > 0)
+		return MOVE_MORE;
+	drop_pipe(c, &c->filling, true);
+	errno = got < 0 && errno == EAGAIN ? EBUSY : errno;
+	return got == 0 ? MOVE_SHORT : MOVE_FAILED;
 }
 
 enum move_result cold_run(struct cold *c, uint64_t budget)
 {
-	return dest_is_written(c->dest.kind) ? run_written(c) : run_polled(c, budget);
+	return dest_is_written(c->dest.kind) ? run_written(c, budget) : run_polled(c, budget);
 }

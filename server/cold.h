@@ -6,6 +6,7 @@
  *   file --(reader)--> filling pipe --> draining pipe --(worker)--> pipe, socket, terminal
  *                                                     --(writer)--> file, device
  *   file --(writer, if both are on one device)--> file
+ *   head, tail --> a pipe of their own --(writer)--> file, device
  *
  * While one pipe is drained the next is filled. Of one transfer at most one reader and one writer are at work.
  */
@@ -15,6 +16,16 @@
 #include "server/dest.h"
 #include "server/engine.h"
 #include "server/mover.h"
+
+/* What its request asks of reading. */
+struct cold_wish {
+	uint32_t flags;     /* of each read: enum job_flag */
+	uint64_t ahead;     /* bytes to read ahead of what is being sent, */
+	bool no_more;       /* and not one more; else it is that or more */
+	uint64_t chunk_max; /* bytes to read at a time; 0: no limit of its own */
+	bool copies;        /* no page is to be lent to the destination */
+	bool only_hot;      /* no reader may be asked: what is next is the caller's to fetch (cold_fill()) */
+};
 
 struct cold {
 	struct engine *engine;
@@ -27,17 +38,18 @@ struct cold {
 	void *owner;
 	struct pipe_holder holder;
 	struct job *reading, *writing;
-	uint64_t reading_ns, writing_ns; /* since when */
-	struct pipe_pair draining, filling;
-	uint64_t in_draining, in_filling; /* bytes; of the draining one those in `carry` included */
-	unsigned char *carry;             /* read out of the pipe and not yet written: where splice(2) cannot be used */
+	uint64_t reading_ns, writing_ns;          /* since when */
+	struct pipe_pair draining, filling, text; /* `text`: of the head or tail, for a writer */
+	uint64_t in_draining, in_filling;         /* bytes; of the draining one those in `carry` included */
+	unsigned char *carry; /* read out of the pipe and not yet written: where splice(2) cannot be used */
 	uint32_t carry_at, carry_len;
 	int end; /* after what is in the pipes: 0, an errno, or COLD_EOF */
 	int write_err;
 	int64_t position; /* where the next byte is to be written */
 	bool knows_position;
-	bool slow;    /* the last chunk was not in memory */
-	bool copies;  /* splice(2) was refused */
+	bool slow;   /* the last chunk was not in memory */
+	bool copies; /* splice(2) was refused, or is not wanted */
+	struct cold_wish wish;
 	bool retried; /* one helper has died */
 };
 
@@ -51,6 +63,7 @@ struct cold_config {
 	struct dest dest;
 	bool dest_parked;
 	uid_t uid;
+	struct cold_wish wish;
 	void (*wake)(void *owner);
 	void *owner;
 };
@@ -63,6 +76,15 @@ void cold_free(struct cold *c);
 
 /* Asks a reader for the next bytes. 0, or -1 and errno. */
 int cold_read(struct cold *c);
+
+/*
+ * Reads up to `n` of the next bytes itself, from memory, for a destination that is written: MOVE_MORE; else MOVE_SHORT,
+ * MOVE_FAILED (EBUSY: the first one is not there), or MOVE_PACED (there is no pipe now).
+ */
+enum move_result cold_fill(struct cold *c, uint64_t n);
+
+/* It may move nothing for a while: others may have its pipe. */
+void cold_rest(struct cold *c);
 
 /*
  * Moves on what has been read, at most `budget` bytes. MOVE_WAITING: for a helper; MOVE_COLD: nothing is under way, and the

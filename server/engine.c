@@ -14,6 +14,9 @@ int engine_init(struct engine *e, const struct engine_config *config)
 		.max_transfers = config->max_transfers,
 		.open_timeout_ns = (uint64_t)config->open_timeout_ms * 1000000,
 		.io_timeout_ns = (uint64_t)config->io_timeout_ms * 1000000,
+		.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * 1000000,
+		.max_readahead = (uint64_t)config->max_readahead * 4096,
+		.user_paces = config->user_paces,
 	};
 	list_init(&e->runnable);
 	list_init(&e->held);

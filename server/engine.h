@@ -7,6 +7,7 @@
 #include "server/journal.h"
 #include "server/list.h"
 #include "server/loop.h"
+#include "server/pace.h"
 #include "server/pipes.h"
 #include "server/residency.h"
 #include "server/stats.h"
@@ -36,7 +37,10 @@ struct engine {
 	uint64_t first_quantum; /* what a transfer may move on arrival */
 	uint64_t max_transfers;
 	uint64_t open_timeout_ns;
-	uint64_t io_timeout_ns; /* 0: none */
+	uint64_t io_timeout_ns; /* these two 0: none */
+	uint64_t idle_timeout_ns;
+	uint64_t max_readahead;        /* bytes */
+	struct user_paces *user_paces; /* NULL: no limit */
 };
 
 struct engine_config {
@@ -47,7 +51,10 @@ struct engine_config {
 	unsigned slot, generation; /* this worker's */
 	unsigned max_transfers;
 	unsigned open_timeout_ms;
-	unsigned io_timeout_ms; /* 0: none */
+	unsigned io_timeout_ms; /* these two 0: none */
+	unsigned idle_timeout_ms;
+	unsigned max_readahead; /* pages */
+	struct user_paces *user_paces;
 	unsigned max_pipes;
 	const struct os_root *root;
 	struct jobs_config jobs;

@@ -8,12 +8,16 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-int fdpass_send(int sock, const void *buf, size_t len, const int *fds, unsigned nfds)
+int fdpass_send_two(
+	int sock, const void *buf, size_t len, const void *more, size_t more_len, const int *fds, unsigned nfds)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDPASS_SEND_MAX * sizeof(int))] = {0};
 	const size_t size = nfds * sizeof(int);
-	struct iovec iov = {.iov_base = (void *)buf, .iov_len = len};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct iovec iov[2] = {
+		{.iov_base = (void *)buf, .iov_len = len},
+		{.iov_base = (void *)more, .iov_len = more_len},
+	};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = more_len > 0 ? 2 : 1};
 
 	if (nfds > 0) {
 		struct cmsghdr *c;
@@ -27,6 +31,11 @@ int fdpass_send(int sock, const void *buf, size_t len, const int *fds, unsigned 
 		memcpy(CMSG_DATA(c), fds, size);
 	}
 	return sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -1 : 0;
+}
+
+int fdpass_send(int sock, const void *buf, size_t len, const int *fds, unsigned nfds)
+{
+	return fdpass_send_two(sock, buf, len, NULL, 0, fds, nfds);
 }
 
 /* Every control message is walked, so that no descriptor is left behind unseen. */

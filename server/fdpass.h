@@ -26,6 +26,10 @@ enum { FDPASS_SEND_MAX = 3 };
 /* Sends one message with up to FDPASS_SEND_MAX descriptors, which stay the caller's. Never blocks. 0, or -1 and errno. */
 int fdpass_send(int sock, const void *buf, size_t len, const int *fds, unsigned nfds);
 
+/* The same, with a second piece behind the first. */
+int fdpass_send_two(
+	int sock, const void *buf, size_t len, const void *more, size_t more_len, const int *fds, unsigned nfds);
+
 /* Receives one message. Never blocks. 0, or -1 and errno (EAGAIN: there is none); then nothing is owned. */
 int fdpass_receive(int sock, void *buf, size_t size, struct fdpass *m);
 

@@ -103,6 +103,9 @@ static void run(struct work *w)
 	case JOB_READ:
 		reader_read(w);
 		break;
+	case JOB_LOOK:
+		reader_look(w);
+		break;
 	case JOB_TELL:
 	case JOB_COPY:
 	case JOB_DRAIN:

@@ -3,6 +3,7 @@
 
 #include "server/closer.h"
 #include "server/dest.h"
+#include "server/extras.h"
 #include "server/fault.h"
 #include "server/fdpass.h"
 #include "server/request.h"
@@ -48,6 +49,7 @@ static void pass_on(struct inbox *in, struct mail *m, int dest)
 	/* In this order: our copy is closed when the letter before has been mailed, and so before this one is. */
 	m->kind = MAIL_CLOSED;
 	m->line = JOURNAL_NONE;
+	m->count = 0;
 	outbox_send(outbox, slot, m, -1);
 }
 
@@ -56,6 +58,15 @@ static bool is_current(const struct inbox *in, uint64_t id)
 {
 	return id_slot(id) < in->config.workers &&
 	       (stats_generation(&in->config.stats[id_slot(id)]) & 0xff) == id_generation(id);
+}
+
+/* Whoever gets it decodes what it asks for as it came. */
+static void enclose(struct mail *m, const struct wire_request *r)
+{
+	if (m->kind != MAIL_SEND_OPEN || !extras_wanted(r))
+		return;
+	m->body = r->bytes;
+	m->count = (uint32_t)wire_request_bytes(r);
 }
 
 /* `dest` is taken over (-1: a cancel). */
@@ -76,9 +87,10 @@ static void second_message(struct inbox *in, const struct wire_request *r, const
 		if (is_cancel)
 			transfer_cancel(in->config.engine, r->txnid, who);
 		else
-			transfer_send_open(in->config.engine, r->txnid, who, &dest, NULL);
+			transfer_send_open(in->config.engine, r, who, &dest, NULL);
 		closer_close(dest);
 	} else if (is_current(in, r->txnid)) {
+		enclose(&m, r);
 		pass_on(in, &m, dest);
 	} else {
 		closer_close(dest);
@@ -120,24 +132,25 @@ static void answer_ping(struct channel *c, uint64_t tag)
 	channel_end(c, &ok, JOURNAL_NONE);
 }
 
-/* One request of a well-formed datagram. `dest` is taken over (-1: none). */
-static void handle_request(struct inbox *in, struct delivery *d, const struct wire_request *r, int dest)
+/* One request of a well-formed datagram. Its descriptors are taken over. */
+static void handle_request(struct inbox *in, struct delivery *d, const struct wire_request *r, int *fds)
 {
 	int err = request_check(r, &d->h);
 
 	if (err != 0) {
-		closer_close(dest);
+		for (unsigned i = 0; i < r->fds; i++)
+			closer_close(fds[i]);
 		if (d->c)
 			channel_refuse(d->c, r->tag, err, JOURNAL_NONE);
 	} else if (r->op == WIRE_OP_CANCEL && d->h.channel == WIRE_CHANNEL_QUEUE) {
 		cancel_tag(in, d, r->tag);
 	} else if (r->op == WIRE_OP_SEND_OPEN || r->op == WIRE_OP_CANCEL) {
-		second_message(in, r, &d->m.owner, dest);
+		second_message(in, r, &d->m.owner, r->fds > 0 ? fds[0] : -1);
 	} else if (r->op == WIRE_OP_PING) {
 		assert(d->c); /* wire_check(): only the second messages come without a channel */
 		answer_ping(d->c, r->tag);
 	} else {
-		transfer_begin(in->config.engine, r, &d->m.owner, d->c, &dest);
+		transfer_begin(in->config.engine, r, &d->m.owner, d->c, fds);
 	}
 }
 
@@ -158,12 +171,14 @@ static void run_requests(struct inbox *in, struct delivery *d)
 
 	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
 	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
-		int dest = r.fds > 0 ? fdpass_take(&d->m, next_fd++) : -1;
+		int fds[WIRE_REQUEST_FDS_MAX];
 
+		for (unsigned i = 0; i < r.fds; i++)
+			fds[i] = fdpass_take(&d->m, next_fd++);
 		/* Mail that was read meanwhile may have changed it. */
 		in->config.engine->first_quantum = first_quantum(count);
 		journal_turn_request(in->config.pen, count - cursor.count - 1);
-		handle_request(in, d, &r, dest);
+		handle_request(in, d, &r, fds);
 		if (d->h.channel == WIRE_CHANNEL_QUEUE && (count - cursor.count) % TELL_EACH == 0) {
 			closer_settle();
 			channel_uncork(d->c);
@@ -246,7 +261,7 @@ static void ask_master(struct inbox *in, const struct delivery *d)
 
 	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
 	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
-		if (r.op == WIRE_OP_SEND || r.op == WIRE_OP_OPEN)
+		if (r.op == WIRE_OP_SEND || r.op == WIRE_OP_SENDFD || r.op == WIRE_OP_OPEN)
 			m.tags[m.count++] = r.tag;
 		if (m.count > 0 && (m.count == MAIL_TAGS_MAX || cursor.count == 0)) {
 			outbox_send(in->config.to_master, 0, &m, -1);

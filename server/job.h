@@ -15,6 +15,7 @@
 enum job_kind {
 	JOB_NONE, /* nothing; sent by the master, so that a place whose worker died without sending a job is free again */
 	JOB_OPEN, /* `path` below the root; the answer has the file */
+	JOB_LOOK, /* descriptor: a file. The answer has its status */
 	JOB_READ, /* descriptors: file, pipe's write end, its other end. Fills the pipe with `length` bytes of the file from `offset` on */
 	JOB_TELL, /* destination. Its position */
 	JOB_COPY, /* destination, file. Copies `length` bytes from `offset` to `position` */
@@ -24,11 +25,14 @@ enum job_kind {
 enum job_flag {
 	JOB_FILE_PARKED = 1 << 0, /* the file, or the destination, is in a socket: see park.h */
 	JOB_DEST_PARKED = 1 << 1,
-	JOB_APPENDS = 1 << 2,   /* the destination writes at its end, whatever the position */
-	JOB_IS_STREAM = 1 << 3, /* the destination has no position */
-	JOB_READS_ON =
-		1 << 5, /* what follows the range is wanted next, and its disk is slow enough to be asked already */
-	JOB_CLOSES_AT_ONCE = 1 << 4 /* none of its descriptors can wait in close(2) */
+	JOB_APPENDS = 1 << 2,        /* the destination writes at its end, whatever the position */
+	JOB_IS_STREAM = 1 << 3,      /* the destination has no position */
+	JOB_CLOSES_AT_ONCE = 1 << 4, /* none of its descriptors can wait in close(2) */
+	JOB_COPIES = 1 << 5,         /* no page of the file goes into the pipe */
+	JOB_NOCACHE = 1 << 6,        /* what is read in leaves memory again; implies JOB_COPIES */
+	JOB_NOWAIT = 1 << 7,         /* only what is in memory, then EBUSY; implies JOB_COPIES */
+	JOB_IS_LENT = 1 << 8,        /* somebody else's open file: what is advised of it would count there too */
+	JOB_ONLY_AHEAD = 1 << 9      /* nothing but the range and `ahead` is to be read in */
 };
 
 /* The path follows, with a NUL. */
@@ -40,6 +44,7 @@ struct job_letter {
 	int64_t offset;
 	uint64_t length;
 	int64_t position;
+	uint64_t ahead; /* of a read: so many bytes behind the range are wanted soon; their disk may be asked already */
 };
 
 enum { JOB_LETTER_MAX = sizeof(struct job_letter) + WIRE_PATH_MAX + 1, JOB_FDS_MAX = 3 };

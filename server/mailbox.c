@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 struct letter {
@@ -14,6 +15,7 @@ struct letter {
 	unsigned slot;
 	int fd;
 	struct mail mail;
+	unsigned char body[];
 };
 
 enum { MAILBOX_BYTES = 1024 * 1024 }; /* or as much as the system grants (net.core.wmem_max) */
@@ -36,19 +38,27 @@ static size_t letter_size(const struct mail *m)
 	return offsetof(struct mail, answer);
 }
 
+static size_t body_size(const struct mail *m)
+{
+	return m->kind == MAIL_SEND_OPEN ? m->count : 0;
+}
+
 int mailbox_send(int box, const struct mail *m, int fd)
 {
-	return fdpass_send(box, m, letter_size(m), &fd, fd >= 0);
+	return fdpass_send_two(box, m, letter_size(m), m->body, body_size(m), &fd, fd >= 0);
 }
 
 bool mailbox_receive(int box, struct mail *m, int *fd)
 {
+	static _Alignas(8) unsigned char buf[sizeof *m + MAIL_BODY_MAX];
 	struct fdpass in;
 	bool whole;
 
-	if (fdpass_receive(box, m, sizeof *m, &in) < 0)
+	if (fdpass_receive(box, buf, sizeof buf, &in) < 0)
 		return false;
-	whole = in.len >= offsetof(struct mail, answer) && in.len == letter_size(m);
+	memcpy(m, buf, in.len < sizeof *m ? in.len : sizeof *m);
+	whole = in.len >= offsetof(struct mail, answer) && in.len == letter_size(m) + body_size(m);
+	m->body = whole && body_size(m) > 0 ? buf + letter_size(m) : NULL;
 	*fd = whole ? fdpass_take(&in, 0) : -1;
 	fdpass_drop(&in);
 	return whole;
@@ -131,12 +141,15 @@ int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)
 		closer_close(fd);
 		return 0;
 	}
-	l = has_room(o, slot, m, fd) ? malloc(sizeof *l) : NULL;
+	l = has_room(o, slot, m, fd) ? malloc(sizeof *l + body_size(m)) : NULL;
 	if (!l) {
 		closer_close(fd);
 		return -1;
 	}
 	*l = (struct letter){.slot = slot, .fd = fd, .mail = *m};
+	l->mail.body = l->body;
+	if (body_size(m) > 0)
+		memcpy(l->body, m->body, body_size(m));
 	list_init(&l->node);
 	list_append(&o->letters[slot], &l->node);
 	o->count[slot]++;

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 enum mail_kind {
-	MAIL_SEND_OPEN = 1, /* with the destination */
+	MAIL_SEND_OPEN = 1, /* with the destination, and the request as it came if it has options */
 	MAIL_CANCEL,
 	MAIL_CLOSED,      /* the sender has closed its copy of what it mailed under `seq` */
 	MAIL_POKE,        /* look around: a worker or helper died */
@@ -32,7 +32,10 @@ enum mail_kind {
 	MAIL_DETACH,      /* the daemon is in the background now: leave the terminal, log to the system */
 };
 
-enum { MAIL_TAGS_MAX = 20 };
+enum {
+	MAIL_TAGS_MAX = 20,
+	MAIL_BODY_MAX = WIRE_FIXED_MAX + WIRE_TEXT_MAX + 8,
+};
 
 struct mail {
 	uint32_t kind;
@@ -41,11 +44,12 @@ struct mail {
 	uint64_t id;        /* the transfer's, or the queue's */
 	uint64_t seq;       /* of what was passed on; or a tag, or a queue's depth */
 	uint32_t line;      /* the sender's own: where its journal notes it until it has gone */
-	uint32_t count;
+	uint32_t count;     /* of tags, or of the body's bytes */
 	union {
 		struct job_answer answer; /* of an offer only the place; from_slot is the worker at which it began */
 		uint64_t tags[MAIL_TAGS_MAX]; /* `count` of them */
 	};
+	const void *body; /* of MAIL_SEND_OPEN; it travels behind what is before the union */
 };
 
 /* Makes a mailbox: ends[0] to read from, ends[1] to write to. 0, or -1 and errno. */
@@ -57,7 +61,10 @@ int mailbox_send(int box, const struct mail *m, int fd);
 /* Whether that error of mailbox_send() may go away by itself. */
 bool mailbox_must_wait(int err);
 
-/* True if there was a letter; `*fd`, the caller's to close, is -1 if it had no descriptor. */
+/*
+ * True if there was a letter; `*fd`, the caller's to close, is -1 if it had no descriptor. A body stays where it is until the
+ * next call.
+ */
 bool mailbox_receive(int box, struct mail *m, int *fd);
 
 /*

@@ -7,6 +7,7 @@
 #include "server/loop.h"
 #include "server/mailbox.h"
 #include "server/os/process.h"
+#include "server/pace.h"
 #include "server/registry.h"
 #include "server/restart.h"
 #include "server/worker.h"
@@ -45,6 +46,7 @@ struct master {
 	int mail_read[WORKERS_MAX];
 	int mail_write[WORKERS_MAX];
 	struct child children[WORKERS_MAX];
+	struct user_paces *user_paces; /* NULL: no limit */
 	struct pools *pools;
 	struct helpers helpers;
 	struct registry registry;
@@ -112,6 +114,9 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 		.worker_transfers = config->worker_transfers,
 		.open_timeout_ms = config->options->open_timeout_ms,
 		.io_timeout_ms = config->options->io_timeout_ms,
+		.idle_timeout_ms = config->options->idle_timeout_ms,
+		.max_readahead = config->options->max_readahead,
+		.user_paces = m->user_paces,
 		.busy_poll_us = os_cpu_quota() < 200 ? 0 : config->options->busy_poll_us,
 		.readers = config->options->readers,
 		.max_pipes = config->max_pipes,
@@ -368,8 +373,10 @@ static int prepare(struct master *m)
 
 	m->stats = stats_new(m->config->workers);
 	m->pools = pools_new(o->readers, o->readers_per_device);
-	if (!m->stats || !m->pools || set_signals() < 0 || pipe2(m->life, O_CLOEXEC) < 0 || make_mailboxes(m) < 0 ||
-		prepare_helpers(m) < 0 || prepare_queues(m) < 0) {
+	m->user_paces = o->max_rate_per_user > 0 ? user_paces_new(o->max_rate_per_user) : NULL;
+	if (!m->stats || !m->pools || (o->max_rate_per_user > 0 && !m->user_paces) || set_signals() < 0 ||
+		pipe2(m->life, O_CLOEXEC) < 0 || make_mailboxes(m) < 0 || prepare_helpers(m) < 0 ||
+		prepare_queues(m) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(errno));
 		return errno;
 	}

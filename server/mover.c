@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,8 +21,30 @@ enum {
 /* A process moves one thing at a time. */
 static unsigned char buffer[COPY_SIZE];
 
-/* Moves up to `n` bytes and advances m->offset: the bytes moved, 0 at the file's end, -1 and errno. */
+/* Moves up to `n` bytes and counts them: the bytes moved, 0 at the file's end, -1 and errno. */
 typedef ssize_t way_fn(struct move *m, size_t n);
+
+static uint64_t take(struct move_text *text, uint64_t n)
+{
+	if (n > text->left)
+		n = text->left;
+	if (n > 0)
+		text->at += n;
+	text->left -= (uint32_t)n;
+	return n;
+}
+
+void move_advance(struct move *m, uint64_t n)
+{
+	uint64_t of_file;
+
+	m->written += n;
+	n -= take(&m->head, n);
+	of_file = n < m->left ? n : m->left;
+	m->offset += (off_t)of_file;
+	m->left -= of_file;
+	take(&m->tail, n - of_file);
+}
 
 /* One that took less than it was given is looked at again, and gets copies from now on if it would wait. */
 static ssize_t check_stream(struct move *m, size_t n, ssize_t moved)
@@ -40,13 +63,24 @@ static ssize_t check_stream(struct move *m, size_t n, ssize_t moved)
 /* The socket was non-blocking when it came, and is perhaps no longer: see tick.h. */
 static ssize_t by_sendfile(struct move *m, size_t n)
 {
+	off_t offset = m->offset;
+	ssize_t moved;
+
 	tick_guard();
-	return check_stream(m, n, os_sendfile(m->dest, m->file, &m->offset, n));
+	moved = check_stream(m, n, os_sendfile(m->dest, m->file, &offset, n));
+	if (moved > 0)
+		move_advance(m, (uint64_t)moved);
+	return moved;
 }
 
 static ssize_t by_splice(struct move *m, size_t n)
 {
-	return os_splice_to_pipe(m->dest, m->file, &m->offset, n);
+	off_t offset = m->offset;
+	ssize_t moved = os_splice_to_pipe(m->dest, m->file, &offset, n);
+
+	if (moved > 0)
+		move_advance(m, (uint64_t)moved);
+	return moved;
 }
 
 /*
@@ -70,14 +104,14 @@ static ssize_t put_timed(int fd, const void *buf, size_t n)
 	return put;
 }
 
-ssize_t move_put(struct move *m, const void *buf, size_t n)
+ssize_t move_put(struct move *m, const void *buf, size_t n, bool more)
 {
 	switch (m->kind) {
 	case DEST_PIPE:
 		return os_write_pipe(m->dest, buf, n);
 	case DEST_STREAM:
 	case DEST_STREAM_BLOCKING:
-		return send(m->dest, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		return send(m->dest, buf, n, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0));
 	case DEST_TERMINAL:
 		return put_timed(m->dest, buf, n);
 	default:
@@ -88,21 +122,52 @@ ssize_t move_put(struct move *m, const void *buf, size_t n)
 
 enum { FETCH_WAITS = -2 };
 
-/* What the destination does not take is fetched again in the next turn: from memory, and only a copy is lost. */
+static size_t append(size_t at, const struct move_text *text)
+{
+	if (text->left > 0)
+		memcpy(buffer + at, text->at, text->left);
+	return at + text->left;
+}
+
+/*
+ * In one piece with the head, and with the tail if both ends fit. What the destination does not take is fetched again in the
+ * next turn: from memory, and only a copy is lost.
+ */
 static ssize_t by_copy(struct move *m, size_t n)
 {
+	size_t at = append(0, &m->head), room = n > at ? n - at : 1;
 	ssize_t got, put;
 
-	if (n > COPY_SIZE)
-		n = COPY_SIZE;
-	got = m->peeks ? os_read_cached(m->file, buffer, n, m->offset) : pread(m->file, buffer, n, m->offset);
+	if (room > COPY_SIZE - at)
+		room = COPY_SIZE - at;
+	if (room > m->left)
+		room = m->left;
+	got = m->peeks ? os_read_cached(m->file, buffer + at, room, m->offset)
+		       : pread(m->file, buffer + at, room, m->offset);
 	if (got < 0 && errno == EAGAIN)
 		return FETCH_WAITS;
 	if (got <= 0)
 		return got;
-	put = move_put(m, buffer, (size_t)got);
+	at += (size_t)got;
+	if ((uint64_t)got == m->left && m->tail.left <= COPY_SIZE - at)
+		at = append(at, &m->tail);
+	put = move_put(m, buffer, at < n ? at : n, false);
 	if (put > 0)
-		m->offset += put;
+		move_advance(m, (uint64_t)put);
+	return put;
+}
+
+/* Head and tail have less than COPY_SIZE bytes together. Both in one piece, where no byte of the file comes between them. */
+static ssize_t by_text(struct move *m, size_t n)
+{
+	size_t at = append(0, &m->head);
+	ssize_t put;
+
+	if (m->left == 0)
+		at = append(at, &m->tail);
+	put = move_put(m, buffer, at < n ? at : n, m->left > 0);
+	if (put > 0)
+		move_advance(m, (uint64_t)put);
 	return put;
 }
 
@@ -120,9 +185,16 @@ static way_fn *const ways[DEST_KINDS] = {
 	[DEST_STREAM] = by_sendfile,
 };
 
+/* Of the file's bytes. */
 static way_fn *way_of(const struct move *m)
 {
 	return m->copies || !ways[m->kind] ? by_copy : ways[m->kind];
+}
+
+/* Of what comes next. */
+static way_fn *next_way(const struct move *m)
+{
+	return m->left == 0 || (m->head.left > 0 && way_of(m) != by_copy) ? by_text : way_of(m);
 }
 
 bool move_is_refusal(int err)
@@ -135,21 +207,22 @@ bool move_is_refusal(int err)
  * The system's own movers take less than they were asked for when the destination is full, so another call would only
  * say EAGAIN. (If there was another reason, the poller, which reports the state and not its changes, says so at once.)
  */
-static bool took_less(const struct move *m, size_t asked, ssize_t moved)
+static bool took_less(const struct move *m, way_fn *way, size_t asked, ssize_t moved)
 {
-	return !m->until_refused && (size_t)moved < asked && way_of(m) != by_copy;
+	return !m->until_refused && (size_t)moved < asked && way != by_copy && way != by_text;
 }
 
 enum move_result move_run(struct move *m, uint64_t budget, uint64_t *fallbacks)
 {
-	while (m->left > 0 && budget > 0) {
-		size_t n = m->left < budget ? m->left : budget;
-		ssize_t moved = way_of(m)(m, n);
+	while (move_left(m) > 0 && budget > 0) {
+		way_fn *way = next_way(m);
+		const bool copies = way == by_copy || way == by_text;
+		size_t n = copies || m->left > budget ? budget : m->left;
+		ssize_t moved = way(m, n);
 
 		if (moved > 0) {
-			m->left -= (uint64_t)moved;
 			budget -= (uint64_t)moved;
-			if (took_less(m, n, moved)) {
+			if (took_less(m, way, n, moved)) {
 				errno = EAGAIN;
 				return MOVE_BLOCKED;
 			}
@@ -159,12 +232,27 @@ enum move_result move_run(struct move *m, uint64_t budget, uint64_t *fallbacks)
 			return MOVE_COLD;
 		} else if (errno == EAGAIN) {
 			return MOVE_BLOCKED;
-		} else if (move_is_refusal(errno) && way_of(m) != by_copy) {
+		} else if (move_is_refusal(errno) && !copies) {
 			m->copies = true;
 			++*fallbacks;
 		} else if (errno != EINTR) {
 			return MOVE_FAILED;
 		}
 	}
-	return m->left == 0 ? MOVE_DONE : MOVE_MORE;
+	return move_left(m) == 0 ? MOVE_DONE : MOVE_MORE;
+}
+
+enum move_result move_head(struct move *m, uint64_t budget)
+{
+	while (m->head.left > 0 && budget > 0) {
+		ssize_t moved = by_text(m, budget);
+
+		if (moved > 0)
+			budget -= (uint64_t)moved;
+		else if (moved == 0 || errno == EAGAIN)
+			return MOVE_BLOCKED;
+		else if (errno != EINTR)
+			return MOVE_FAILED;
+	}
+	return m->head.left == 0 ? MOVE_DONE : MOVE_MORE;
 }

@@ -18,6 +18,9 @@ enum {
 	OPT_READERS,
 	OPT_READERS_PER_DEVICE,
 	OPT_IO_TIMEOUT,
+	OPT_IDLE_TIMEOUT,
+	OPT_MAX_READAHEAD,
+	OPT_MAX_RATE_PER_USER,
 	OPT_BUSY_POLL,
 };
 
@@ -41,6 +44,12 @@ const char options_help[] =
 	"                            how many of them one device may take (4)\n"
 	"      --io-timeout MS       how long a disk may take before a request ends; 0: for ever\n"
 	"                            (60000)\n"
+	"      --idle-timeout MS     how long a transfer may move nothing before it ends; 0: for ever\n"
+	"                            (60000)\n"
+	"      --max-readahead PAGES the most that a request may have read ahead (1024)\n"
+	"      --max-rate-per-user BYTES\n"
+	"                            what each user's transfers may move together in a second (0: no\n"
+	"                            limit)\n"
 	"      --busy-poll USEC      how long a worker looks for requests before it sleeps, while they\n"
 	"                            come closer together than that; 0: not at all (100)\n"
 	"  -d, --daemonize           go to the background once ready; log to the system log\n"
@@ -65,6 +74,9 @@ static const struct option long_options[] = {
 	{"readers", required_argument, NULL, OPT_READERS},
 	{"readers-per-device", required_argument, NULL, OPT_READERS_PER_DEVICE},
 	{"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
+	{"idle-timeout", required_argument, NULL, OPT_IDLE_TIMEOUT},
+	{"max-readahead", required_argument, NULL, OPT_MAX_READAHEAD},
+	{"max-rate-per-user", required_argument, NULL, OPT_MAX_RATE_PER_USER},
 	{"busy-poll", required_argument, NULL, OPT_BUSY_POLL},
 	{"ping", no_argument, NULL, OPT_PING},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -74,16 +86,26 @@ static const struct option long_options[] = {
 };
 
 /* A whole decimal number in a range: no sign, no blanks, nothing after it. */
+static int take_long(
+	uint64_t *out, const char *option, const char *arg, uint64_t min, uint64_t max, const struct complaint *c)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(arg, &end, 10);
+	if (*arg < '0' || *arg > '9' || *end != '\0' || errno != 0 || *out < min || *out > max)
+		return complain(c, -1, "%s takes a whole number from %llu to %llu, not '%s'", option,
+			(unsigned long long)min, (unsigned long long)max, arg);
+	return 0;
+}
+
 static int take_number(
 	unsigned *out, const char *option, const char *arg, unsigned min, unsigned max, const struct complaint *c)
 {
-	char *end;
-	unsigned long n;
+	uint64_t n;
 
-	errno = 0;
-	n = strtoul(arg, &end, 10);
-	if (*arg < '0' || *arg > '9' || *end != '\0' || errno != 0 || n < min || n > max)
-		return complain(c, -1, "%s takes a whole number from %u to %u, not '%s'", option, min, max, arg);
+	if (take_long(&n, option, arg, min, max, c) < 0)
+		return -1;
 	*out = (unsigned)n;
 	return 0;
 }
@@ -94,10 +116,57 @@ static int set(bool *flag)
 	return 0;
 }
 
-static int take_option(struct options *o, int opt, const char *arg, const struct complaint *c)
+/* Options whose value is a number. */
+struct number {
+	int opt;
+	const char *name;
+	size_t at; /* where in struct options */
+	unsigned min, max;
+};
+
+static const struct number numbers[] = {
+	{'n', "--max-transfers (-n)", offsetof(struct options, max_transfers), 1, TRANSFERS_MAX},
+	{'t', "--open-timeout (-t)", offsetof(struct options, open_timeout_ms), 1, INT_MAX},
+	{OPT_WORKERS, "--workers", offsetof(struct options, workers), 1, WORKERS_MAX},
+	{OPT_READERS, "--readers", offsetof(struct options, readers), 1, READERS_MAX},
+	{OPT_READERS_PER_DEVICE, "--readers-per-device", offsetof(struct options, readers_per_device), 1, READERS_MAX},
+	{OPT_IO_TIMEOUT, "--io-timeout", offsetof(struct options, io_timeout_ms), 0, INT_MAX},
+	{OPT_IDLE_TIMEOUT, "--idle-timeout", offsetof(struct options, idle_timeout_ms), 0, INT_MAX},
+	{OPT_MAX_READAHEAD, "--max-readahead", offsetof(struct options, max_readahead), 0, READAHEAD_MAX},
+	{OPT_BUSY_POLL, "--busy-poll", offsetof(struct options, busy_poll_us), 0, BUSY_POLL_MAX_US},
+};
+
+/* 0, or -1; 1: it is none of these. */
+static int take_numbered(struct options *o, int opt, const char *arg, const struct complaint *c)
+{
+	for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+		const struct number *n = &numbers[i];
+
+		if (n->opt == opt)
+			return take_number((unsigned *)(void *)((char *)o + n->at), n->name, arg, n->min, n->max, c);
+	}
+	return 1;
+}
+
+static int take_ready_fd(struct options *o, const char *arg, const struct complaint *c)
 {
 	unsigned n = 0;
 
+	if (o->ready_fd >= 0)
+		return complain(
+			c, -1, "--ready-fd is given twice, or the library that starts this daemon gave it already");
+	if (take_number(&n, "--ready-fd", arg, 3, INT_MAX, c) < 0)
+		return -1;
+	o->ready_fd = (int)n;
+	return 0;
+}
+
+static int take_option(struct options *o, int opt, const char *arg, const struct complaint *c)
+{
+	int taken = take_numbered(o, opt, arg, c);
+
+	if (taken <= 0)
+		return taken;
 	switch (opt) {
 	case 's':
 		o->name = arg;
@@ -108,10 +177,6 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 	case 'S':
 		o->socket_dir = arg;
 		return 0;
-	case 'n':
-		return take_number(&o->max_transfers, "--max-transfers (-n)", arg, 1, TRANSFERS_MAX, c);
-	case 't':
-		return take_number(&o->open_timeout_ms, "--open-timeout (-t)", arg, 1, INT_MAX, c);
 	case 'u':
 		o->user = arg;
 		return 0;
@@ -122,16 +187,8 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 		return set(&o->daemonize);
 	case 'p':
 		return set(&o->sync_parent);
-	case OPT_WORKERS:
-		return take_number(&o->workers, "--workers", arg, 1, WORKERS_MAX, c);
-	case OPT_READERS:
-		return take_number(&o->readers, "--readers", arg, 1, READERS_MAX, c);
-	case OPT_READERS_PER_DEVICE:
-		return take_number(&o->readers_per_device, "--readers-per-device", arg, 1, READERS_MAX, c);
-	case OPT_IO_TIMEOUT:
-		return take_number(&o->io_timeout_ms, "--io-timeout", arg, 0, INT_MAX, c);
-	case OPT_BUSY_POLL:
-		return take_number(&o->busy_poll_us, "--busy-poll", arg, 0, BUSY_POLL_MAX_US, c);
+	case OPT_MAX_RATE_PER_USER:
+		return take_long(&o->max_rate_per_user, "--max-rate-per-user", arg, 0, INT64_MAX, c);
 	case OPT_PING:
 		o->action = ACTION_PING;
 		return 0;
@@ -142,13 +199,7 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 		o->action = ACTION_VERSION;
 		return 0;
 	case OPT_READY_FD:
-		if (o->ready_fd >= 0)
-			return complain(c, -1,
-				"--ready-fd is given twice, or the library that starts this daemon gave it already");
-		if (take_number(&n, "--ready-fd", arg, 3, INT_MAX, c) < 0)
-			return -1;
-		o->ready_fd = (int)n;
-		return 0;
+		return take_ready_fd(o, arg, c);
 	default:
 		return complain(c, -1, "internal error: option %d", opt);
 	}
@@ -181,6 +232,8 @@ int options_parse(struct options *o, int argc, char *argv[], char *error, size_t
 		.readers = READERS_DEFAULT,
 		.readers_per_device = READERS_PER_DEVICE_DEFAULT,
 		.io_timeout_ms = IO_TIMEOUT_DEFAULT_MS,
+		.idle_timeout_ms = IDLE_TIMEOUT_DEFAULT_MS,
+		.max_readahead = READAHEAD_DEFAULT,
 		.busy_poll_us = BUSY_POLL_DEFAULT_US,
 		.ready_fd = -1,
 	};

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
 	WORKERS_MAX = 64,
@@ -17,6 +18,9 @@ enum {
 	READERS_DEFAULT = 16,
 	READERS_PER_DEVICE_DEFAULT = 4,
 	IO_TIMEOUT_DEFAULT_MS = 60000,
+	IDLE_TIMEOUT_DEFAULT_MS = 60000,
+	READAHEAD_DEFAULT = 1024, /* pages */
+	READAHEAD_MAX = 1024 * 1024,
 };
 
 enum action {
@@ -38,9 +42,12 @@ struct options {
 	unsigned open_timeout_ms;
 	unsigned readers; /* of each kind: those that open, read, write */
 	unsigned readers_per_device;
-	unsigned io_timeout_ms; /* 0: none */
-	unsigned busy_poll_us;  /* 0: not at all */
-	unsigned workers;       /* 0: one for each online CPU */
+	unsigned io_timeout_ms; /* these two 0: none */
+	unsigned idle_timeout_ms;
+	unsigned max_readahead;     /* pages */
+	uint64_t max_rate_per_user; /* bytes per second; 0: no limit */
+	unsigned busy_poll_us;      /* 0: not at all */
+	unsigned workers;           /* 0: one for each online CPU */
 	bool daemonize;
 	bool sync_parent;
 	int ready_fd; /* -1: nobody waits to hear how the start went */

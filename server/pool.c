@@ -123,7 +123,8 @@ static bool leaves_places(const struct pools *p, struct tally t, unsigned half)
 
 	if (of_uid >= most)
 		return false;
-	return t.lost_device == 0 || (t.lost < p->readers && of_device < 2 * p->per_device && of_device < most - of_uid);
+	return t.lost_device == 0 ||
+	       (t.lost < p->readers && of_device < 2 * p->per_device && of_device < most - of_uid);
 }
 
 /* Whether the counts allow one more. */

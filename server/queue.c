@@ -169,9 +169,9 @@ static void tell_end(struct channel *c, const struct sfd_xfer_stat *stat, uint32
 	put(queue_of(c), &note, NULL, line);
 }
 
-static void tell_refusal(struct channel *c, uint64_t tag, int err, uint32_t line)
+static void tell_refusal(struct channel *c, const struct sfd_file_info *refusal, uint32_t line)
 {
-	const struct wire_note note = {.kind = WIRE_NOTE_DONE, .stat = err, .tag = tag};
+	const struct wire_note note = {.kind = WIRE_NOTE_DONE, .stat = refusal->stat, .tag = refusal->tag};
 
 	put(queue_of(c), &note, NULL, line);
 }

@@ -11,7 +11,13 @@
  */
 void reader_open(struct work *w);
 
-/* Moves a range of the file into the pipe: as much as there is room for, and as there is before the end. */
+/*
+ * Moves a range of the file into the pipe: as much as there is room for, and as there is before the end; with JOB_NOWAIT, as
+ * there is in memory (else EBUSY).
+ */
 void reader_read(struct work *w);
+
+/* What there is to know of a file. It may be nobody's but the client's. */
+void reader_look(struct work *w);
 
 #endif

@@ -8,6 +8,8 @@
 
 enum {
 	TRY_MAX = 64 * 1024,
+	PROBE_MAX = 4 * 1024 * 1024, /* a thousand pages, which take less than a millisecond */
+	PAGE_BYTES = 4096,
 	ATIME_DAY = 24 * 60 * 60, /* relatime's rule, mount(8) */
 };
 
@@ -77,26 +79,82 @@ static uint64_t ahead_of(const struct residency *r, const struct source_file *f,
 	return rest < r->root.readahead ? rest : r->root.readahead;
 }
 
-enum heat residency_heat(struct residency *r, const struct source_file *f, int64_t offset, uint64_t n, uint64_t left,
-	bool copied, uint64_t now_ns)
+enum heat residency_heat(struct residency *r, const struct source_file *f, const struct heat_query *q, uint64_t now_ns)
 {
-	const bool tries = !r->root.nowait_waits;
+	const uint64_t ahead = ahead_of(r, f, q->offset + (int64_t)q->length);
+	const bool tries = !r->root.nowait_waits, copied = q->copied && tries && q->proof == PROOF_USUAL;
+	enum os_heat heat = OS_HEAT_UNKNOWN;
 
 	if (!f->local || f->atime_due || !residency_allows(r, now_ns))
 		return HEAT_COLD;
 	if (r->root.resident)
 		return HEAT_HOT;
-	if (r->root.tells_heat && f->is_told) {
-		const uint64_t ahead = ahead_of(r, f, offset + (int64_t)n);
+	if (r->root.tells_heat && f->is_told)
+		heat = copied ? os_presence(f->fd, q->offset, q->length, ahead)
+			      : os_heat(f->fd, q->offset, q->length, ahead);
+	if (heat == OS_HEAT_HOT)
+		return copied ? HEAT_TRY : HEAT_HOT;
+	if (q->proof == PROOF_CERTAIN || !tries)
+		return HEAT_COLD;
+	if (q->proof == PROOF_NONE)
+		return HEAT_TRY;
+	return heat == OS_HEAT_UNKNOWN && q->left <= TRY_MAX ? HEAT_TRY : HEAT_COLD;
+}
 
-		switch (copied && tries ? os_presence(f->fd, offset, n, ahead) : os_heat(f->fd, offset, n, ahead)) {
-		case OS_HEAT_HOT:
-			return copied && tries ? HEAT_TRY : HEAT_HOT;
-		case OS_HEAT_COLD:
-			return HEAT_COLD;
-		case OS_HEAT_UNKNOWN:
-			break;
-		}
+uint64_t residency_prefix(const struct residency *r, const struct source_file *f, int64_t offset, uint64_t length)
+{
+	const uint64_t first = PAGE_BYTES - (uint64_t)offset % PAGE_BYTES; /* bytes of the first page */
+	uint64_t low = 0, high = 1 + (length > first ? (length - first + PAGE_BYTES - 1) / PAGE_BYTES : 0);
+
+	if (!r->root.tells_heat || !f->is_told)
+		return length;
+	/* So many pages are there, from the first on; so many and one more are not, or not asked for. */
+	while (low < high) {
+		const uint64_t middle = low + (high - low + 1) / 2, n = first + (middle - 1) * PAGE_BYTES;
+
+		if (os_presence(f->fd, offset, n < length ? n : length, 0) == OS_HEAT_HOT)
+			low = middle;
+		else
+			high = middle - 1;
 	}
-	return left <= TRY_MAX && tries ? HEAT_TRY : HEAT_COLD;
+	if (low == 0)
+		return 0;
+	return first + (low - 1) * PAGE_BYTES < length ? first + (low - 1) * PAGE_BYTES : length;
+}
+
+/* Page by page; a byte of each is asked for, which begins to read those that are not there. */
+static bool all_answer(const struct source_file *f, int64_t offset, uint64_t length)
+{
+	const int64_t end = offset + (int64_t)length;
+	char byte;
+
+	if (length > PROBE_MAX)
+		return false;
+	for (int64_t at = offset; at < end; at = (at / PAGE_BYTES + 1) * PAGE_BYTES) {
+		if (os_read_cached(f->fd, &byte, 1, at) != 1)
+			return false;
+	}
+	return true;
+}
+
+bool residency_is_hot(
+	struct residency *r, const struct source_file *f, int64_t offset, uint64_t length, uint64_t now_ns)
+{
+	if (!f->local || f->atime_due || !residency_allows(r, now_ns))
+		return false;
+	if (r->root.resident || length == 0)
+		return true;
+	if (r->root.tells_heat && f->is_told) {
+		const enum os_heat heat = os_heat(f->fd, offset, length, 0);
+
+		if (heat != OS_HEAT_UNKNOWN)
+			return heat == OS_HEAT_HOT;
+	}
+	return !r->root.nowait_waits && all_answer(f, offset, length);
+}
+
+void residency_spare_atime(struct source_file *f)
+{
+	if (f->atime_due && os_spare_atime(f->fd) == 0)
+		f->atime_due = false;
 }

@@ -19,6 +19,7 @@ struct source_file {
 	bool parked;    /* it is a socket that holds the file: see park.h */
 	bool local;     /* on the root's own file system, and that is a local one */
 	bool atime_due; /* reading would write its access time */
+	bool is_memory; /* shared memory, which can be closed at once */
 	bool is_told;   /* this process may be told what of it is in memory, as far as owner and mode say */
 	uint64_t device;
 	int64_t size; /* these two when it was opened, */
@@ -51,11 +52,33 @@ enum heat {
 	HEAT_COLD
 };
 
-/*
- * Whether `n` bytes (more than 0) from `offset` on are in memory, of `left` that are still to be sent. `copied`: they will be
- * read without waiting anyway, so that less proof is needed.
- */
-enum heat residency_heat(struct residency *r, const struct source_file *f, int64_t offset, uint64_t n, uint64_t left,
-	bool copied, uint64_t now_ns);
+/* How sure one has to be. */
+enum heat_proof {
+	PROOF_USUAL,  /* what is not in memory goes through a helper */
+	PROOF_NONE,   /* no helper is asked: what may be there is tried */
+	PROOF_CERTAIN /* nothing may be tried: a try brings in what is not there */
+};
+
+struct heat_query {
+	int64_t offset;
+	uint64_t length; /* more than 0 */
+	uint64_t left;   /* still to be sent, these included */
+	bool copied;     /* they will be read without waiting anyway, so that less proof is needed */
+	enum heat_proof proof;
+};
+
+/* Whether those bytes are in memory. */
+enum heat residency_heat(
+	struct residency *r, const struct source_file *f, const struct heat_query *query, uint64_t now_ns);
+
+/* How many of the bytes from `offset` on are, of `length`; all of them if that is not told. */
+uint64_t residency_prefix(const struct residency *r, const struct source_file *f, int64_t offset, uint64_t length);
+
+/* Whether all of a range is, page by page if need be; false also if that is not to be found out. */
+bool residency_is_hot(
+	struct residency *r, const struct source_file *f, int64_t offset, uint64_t length, uint64_t now_ns);
+
+/* Where reading would write the access time: sees to it that it does not, if that is ours to say. */
+void residency_spare_atime(struct source_file *f);
 
 #endif

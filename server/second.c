@@ -17,10 +17,28 @@ static struct transfer *find_owned(struct engine *e, uint64_t id, const struct o
 	return t && owner_same(&t->owner, who) ? t : NULL;
 }
 
-void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, int *dest, const struct hold *hold)
+/* What it asks for, and where to. 0, or an errno. */
+static int equip(struct transfer *t, const struct wire_request *r, int *dest)
 {
-	struct transfer *t = find_owned(e, id, who);
-	struct dest d = {.kind = DEST_STREAM}; /* if it is none, close it like one */
+	struct dest d = {.kind = DEST_STREAM};                   /* if it is none, close it like one */
+	int err = *dest < 0 ? EMFILE : dest_classify(*dest, &d); /* EMFILE: mailed, but there was no room for it here */
+
+	if (err != 0)
+		closer_close(*dest);
+	else
+		err = transfer_set_dest(t, *dest, &d);
+	*dest = -1;
+	if (err == 0)
+		err = transfer_ask(t, r);
+	if (err == 0)
+		transfer_set_texts(t);
+	return err;
+}
+
+void transfer_send_open(
+	struct engine *e, const struct wire_request *r, const struct owner *who, int *dest, const struct hold *hold)
+{
+	struct transfer *t = find_owned(e, r->txnid, who);
 	int err;
 
 	if (!t || t->state != TRANSFER_OPENED || t->channel->gone)
@@ -30,20 +48,14 @@ void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, 
 		t->hold = *hold;
 		t->is_held = true;
 	}
-	err = *dest < 0 ? EMFILE : dest_classify(*dest, &d); /* EMFILE: mailed, but there was no room for it here */
-	if (err != 0) {
-		closer_close(*dest);
-		*dest = -1;
-	} else {
-		err = transfer_set_dest(t, *dest, &d);
-		*dest = -1;
-	}
+	err = equip(t, r, dest);
 	if (err != 0) {
 		t->state = TRANSFER_BLOCKED; /* in no list */
 		transfer_finish(t, err);
 		return;
 	}
 	t->progress_at_ns = e->loop.now_ns + TRANSFER_PROGRESS_NS;
+	t->moved_ns = e->loop.now_ns;
 	transfer_move_at_once(t);
 }
 

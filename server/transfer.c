@@ -10,10 +10,11 @@
 
 enum {
 	QUANTUM = 1024 * 1024, /* in each turn after the first */
-	SMALL = 16 * 1024,     /* so much is sooner copied than proven to be in memory and spliced */
 	PROGRESS_BYTES =
 		1024 * 1024, /* the first progress frame comes after so much, or so long; all others after so long */
 };
+
+static const uint64_t GRACE_NS = UINT64_C(1000000000);
 
 /* ---- Frames */
 
@@ -36,7 +37,7 @@ static struct sfd_xfer_stat stat_frame(const struct transfer *t, int stat)
 		.stat = stat,
 		.size = transfer_delivered(t) - t->reported,
 		.total = transfer_delivered(t),
-		.written = transfer_delivered(t),
+		.written = t->move.written,
 		.tag = t->tag,
 	};
 }
@@ -103,6 +104,8 @@ static void let_go_of_files(struct transfer *t)
 	let_go_of_dest(t);
 	if (t->file.fd >= 0 && t->file.local)
 		closer_close_file(t->file.fd, has_name(t));
+	else if (t->file.fd >= 0 && t->file.is_memory)
+		close(t->file.fd);
 	else
 		closer_close_later(t->file.fd);
 	t->file.fd = -1;
@@ -124,6 +127,7 @@ static void transfer_free(struct transfer *t)
 		t->channel->ops->disclaim(t->channel, t->tag);
 	counter_add(&e->own->active, (uint64_t)-1);
 	channel_release(t->channel);
+	free(t->extras);
 	free(t);
 }
 
@@ -134,7 +138,7 @@ void transfer_refuse(struct transfer *t, int err)
 	transfer_free(t);
 }
 
-static void end(struct transfer *t, int outcome)
+void transfer_end(struct transfer *t, int outcome)
 {
 	let_go_of_files(t);
 	timers_clear(&t->engine->timers, &t->timer);
@@ -156,19 +160,22 @@ static bool is_being_written(const struct transfer *t)
 
 /*
  * While a helper writes to the destination, nobody can say how much has been delivered, or that nothing more comes. So the
- * end waits for it; but not for longer than its deadline, and not if nobody listens.
+ * end waits for it; but not for longer than its deadline, nor a second if its time is over, and not if nobody listens.
  */
 void transfer_finish(struct transfer *t, int outcome)
 {
+	const uint64_t now_ns = t->engine->loop.now_ns;
+
 	if (t->state == TRANSFER_OPENING) {
 		transfer_refuse(t, outcome);
-	} else if (outcome != ETIMEDOUT && !t->channel->gone && is_being_written(t)) {
+	} else if (!t->channel->gone && is_being_written(t) && transfer_io_deadline(t) > now_ns) {
 		list_remove(&t->run);
 		t->state = TRANSFER_ENDING;
 		t->outcome = outcome;
+		t->end_by_ns = outcome == ETIMEDOUT ? now_ns + GRACE_NS : UINT64_MAX;
 		transfer_arm_timer(t);
 	} else {
-		end(t, outcome);
+		transfer_end(t, outcome);
 	}
 }
 
@@ -176,45 +183,12 @@ void transfer_end_hold(struct transfer *t)
 {
 	t->is_held = false;
 	if (t->state == TRANSFER_HELD)
-		end(t, t->outcome);
-}
-
-/* ---- Time */
-
-void transfer_arm_timer(struct transfer *t)
-{
-	struct engine *e = t->engine;
-	uint64_t since = t->cold ? cold_since_ns(t->cold) : UINT64_MAX;
-	uint64_t when = UINT64_MAX;
-
-	if (t->opening)
-		since = t->opening->since_ns;
-	if (since != UINT64_MAX && e->io_timeout_ns > 0)
-		when = since + e->io_timeout_ns;
-	if (t->opening && !t->opening->job && t->opening->retry_ns < when)
-		when = t->opening->retry_ns;
-	if (t->timer.pos != TIMER_IDLE && t->timer.when_ns == when)
-		return;
-	timers_clear(&e->timers, &t->timer);
-	if (when != UINT64_MAX)
-		timers_set(&e->timers, &t->timer, when); /* there is room for one of each transfer */
-}
-
-void transfer_time_out(struct timer *timer)
-{
-	struct transfer *t = container_of(timer, struct transfer, timer);
-
-	if (t->state == TRANSFER_OPENING && opening_try_again(t))
-		return;
-	if (t->state == TRANSFER_ENDING)
-		end(t, t->outcome);
-	else
-		transfer_finish(t, ETIMEDOUT);
+		transfer_end(t, t->outcome);
 }
 
 /* ---- Moving */
 
-static void make_runnable(struct transfer *t)
+void transfer_make_runnable(struct transfer *t)
 {
 	if (t->state == TRANSFER_RUNNABLE || t->state == TRANSFER_HELD)
 		return;
@@ -229,22 +203,22 @@ static void on_dest_event(struct source *source, unsigned events)
 	/* Room or an error: the next attempt to move bytes finds out. */
 	if (events & POLLER_ERR)
 		t->saw_error = true;
-	make_runnable(t);
+	transfer_make_runnable(t);
 }
 
 /* A helper has answered. While the destination has no room, what it has read waits. */
-static void on_helper(void *owner)
+void transfer_on_helper(void *owner)
 {
 	struct transfer *t = owner;
 
 	if (t->state == TRANSFER_ENDING) {
 		if (!t->cold->writing)
-			end(t, t->outcome);
+			transfer_end(t, t->outcome);
 		return;
 	}
 	if (t->state == TRANSFER_WAITING)
-		make_runnable(t);
-	else
+		transfer_make_runnable(t);
+	else if (t->state != TRANSFER_RUNNABLE)
 		transfer_arm_timer(t);
 }
 
@@ -257,7 +231,7 @@ static void on_channel_change(struct channel *c)
 		if (c->gone && t->state == TRANSFER_HELD)
 			t->is_held = false; /* nobody waits for the frame that is being held */
 		else if (c->gone || (t->is_read && t->state == TRANSFER_BLOCKED))
-			make_runnable(t);
+			transfer_make_runnable(t);
 	}
 }
 
@@ -302,7 +276,9 @@ static bool wait_for(struct transfer *t, enum move_result result, int err)
 		return false;
 	}
 	list_remove(&t->run);
-	t->state = result == MOVE_BLOCKED ? TRANSFER_BLOCKED : TRANSFER_WAITING;
+	t->state = result == MOVE_BLOCKED   ? TRANSFER_BLOCKED
+		   : result == MOVE_WAITING ? TRANSFER_WAITING
+					    : TRANSFER_PACED;
 	return true;
 }
 
@@ -323,94 +299,18 @@ static bool settle(struct transfer *t, enum move_result result)
 		return false;
 	case MOVE_BLOCKED:
 	case MOVE_WAITING:
+	case MOVE_PACED:
 		if (!wait_for(t, result, err))
 			return false;
 		break;
 	case MOVE_MORE:
 	case MOVE_COLD:
-		make_runnable(t);
+		transfer_make_runnable(t);
 		break;
 	}
-	if (t->cold)
+	if (t->state != TRANSFER_RUNNABLE || t->extras)
 		transfer_arm_timer(t);
 	return true;
-}
-
-/* Bytes that are in memory; MOVE_COLD at the first that is not. */
-static enum move_result move_hot(struct transfer *t, uint64_t budget)
-{
-	struct engine *e = t->engine;
-	uint64_t n = t->move.left < budget ? t->move.left : budget, fallbacks = 0;
-	const bool small = t->size <= SMALL;
-	enum move_result result;
-
-	switch (residency_heat(&e->residency, &t->file, t->move.offset, n, t->move.left, small, e->loop.now_ns)) {
-	case HEAT_HOT:
-		break;
-	case HEAT_TRY:
-		t->move.copies = true;
-		break;
-	case HEAT_COLD:
-		return MOVE_COLD;
-	}
-	t->move.peeks = !e->residency.root.resident;
-	counter_add(&e->own->hot_turns, 1);
-	result = move_run(&t->move, n, &fallbacks);
-	if (fallbacks > 0)
-		counter_add(&e->own->fallbacks, fallbacks);
-	return result;
-}
-
-static bool begin_cold(struct transfer *t)
-{
-	const struct cold_config config = {
-		.engine = t->engine,
-		.move = &t->move,
-		.file = &t->file,
-		.dest = t->kind,
-		.dest_parked = t->dest_parked,
-		.uid = t->owner.uid,
-		.wake = on_helper,
-		.owner = t,
-	};
-
-	t->cold = cold_new(&config);
-	return t->cold != NULL;
-}
-
-/* What has been read already, and then whatever comes next in its own way. */
-static enum move_result move_some(struct transfer *t, uint64_t budget)
-{
-	enum move_result result;
-
-	journal_turn(t->engine->pen, t->line);
-	if (t->is_read && t->channel->len > 0) {
-		/* The information goes first. The channel tells when it has gone. */
-		errno = EAGAIN;
-		return MOVE_BLOCKED;
-	}
-	if (t->move.left == 0)
-		return MOVE_DONE;
-	if (!t->cold && dest_is_written(t->move.kind) && !begin_cold(t))
-		return MOVE_FAILED;
-	if (t->cold) {
-		uint64_t left = t->move.left;
-
-		result = cold_run(t->cold, budget);
-		left -= t->move.left;
-		if (result != MOVE_COLD)
-			return result;
-		if (left >= budget)
-			return MOVE_MORE;
-		budget -= left;
-	}
-	result = move_hot(t, budget);
-	if (result != MOVE_COLD)
-		return result;
-	if ((!t->cold && !begin_cold(t)) || cold_read(t->cold) < 0)
-		return MOVE_FAILED;
-	residency_was_read(&t->engine->residency, &t->file);
-	return MOVE_WAITING;
 }
 
 void transfer_turn(struct list *run)
@@ -422,7 +322,7 @@ void transfer_turn(struct list *run)
 		transfer_finish(t, EPIPE);
 		return;
 	}
-	if (settle(t, move_some(t, QUANTUM)))
+	if (settle(t, transfer_move_some(t, QUANTUM)))
 		report_progress(t);
 }
 
@@ -494,8 +394,46 @@ void transfer_take_file(struct transfer *t, const struct opened *file, bool park
 	t->file.opened_ns = t->engine->loop.now_ns;
 	t->move.offset = file->offset;
 	t->move.left = t->size = file->size;
+	t->mtime = file->st.st_mtim.tv_sec;
 	t->progress_at = PROGRESS_BYTES;
-	t->progress_at_ns = t->engine->loop.now_ns + TRANSFER_PROGRESS_NS;
+	t->progress_at_ns = t->moved_ns = t->engine->loop.now_ns;
+	t->progress_at_ns += TRANSFER_PROGRESS_NS;
+}
+
+int transfer_ask(struct transfer *t, const struct wire_request *r)
+{
+	struct engine *e = t->engine;
+	struct extras *x;
+
+	if (extras_wanted(r)) {
+		x = extras_new(r, t->extras);
+		if (!x)
+			return ENOMEM;
+		free(t->extras);
+		t->extras = x;
+	}
+	if (t->op == WIRE_OP_READ)
+		return 0;
+	if (transfer_flags(t) & WIRE_FLAG_NODISKIO)
+		residency_spare_atime(&t->file);
+	t->is_paced = e->user_paces || (t->extras && t->extras->max_rate > 0);
+	if (t->is_paced) {
+		pace_init(&t->pace, t->extras ? t->extras->max_rate : 0, e->user_paces, t->owner.uid, e->loop.now_ns);
+		/* A pipe has so many places, and each piece of a page that is lent takes one. */
+		t->move.copies = pace_portion(&t->pace) < TRANSFER_PAGE;
+	}
+	return t->extras && t->extras->deadline_ns > 0 && t->extras->deadline_ns <= e->loop.now_ns ? ETIMEDOUT : 0;
+}
+
+void transfer_set_texts(struct transfer *t)
+{
+	struct extras *x = t->extras;
+
+	if (!x)
+		return;
+	extras_fill(x, t->size, t->mtime);
+	t->move.head = (struct move_text){x->text, x->head_len};
+	t->move.tail = (struct move_text){x->text + x->head_len, x->tail_len};
 }
 
 static void begin_open(struct transfer *t, const struct opened *file)
@@ -503,13 +441,13 @@ static void begin_open(struct transfer *t, const struct opened *file)
 	struct engine *e = t->engine;
 
 	t->state = TRANSFER_OPENED;
+	t->end_by_ns = e->loop.now_ns + e->open_timeout_ns;
 	timers_clear(&e->timers, &t->timer);
-	if (timers_set(&e->timers, &t->timer, e->loop.now_ns + e->open_timeout_ns) < 0 ||
-		channel_watch(t->channel) < 0) {
+	transfer_arm_timer(t);
+	if (channel_watch(t->channel) < 0)
 		transfer_refuse(t, errno);
-		return;
-	}
-	report_info(t, file);
+	else
+		report_info(t, file);
 }
 
 /* The information comes first in a read's pipe, and with the outcome, in one write, for a send that is over at once. */
@@ -527,11 +465,11 @@ static void begin_move(struct transfer *t, const struct opened *file)
 			return;
 		}
 	}
-	result = move_some(t, t->engine->first_quantum);
+	result = transfer_move_some(t, t->engine->first_quantum);
 	err = errno;
 	if (!t->is_read)
 		report_info(t, file);
-	if ((result == MOVE_BLOCKED || result == MOVE_WAITING || result == MOVE_MORE) &&
+	if ((result == MOVE_BLOCKED || result == MOVE_WAITING || result == MOVE_PACED || result == MOVE_MORE) &&
 		channel_watch(t->channel) < 0) {
 		transfer_finish(t, errno);
 		return;
@@ -540,11 +478,47 @@ static void begin_move(struct transfer *t, const struct opened *file)
 	settle(t, result);
 }
 
+/* It is another file by now, or another state of it: what it is comes with the refusal. */
+static void refuse_changed(struct transfer *t, const struct opened *file)
+{
+	struct sfd_file_info info;
+
+	open_describe(file, &info);
+	info.tag = t->tag;
+	if (t->channel->ops->claim && t->wants_info)
+		channel_info(t->channel, &info); /* a queue's refusal has no room for it */
+	info.stat = SFD_STAT_CHANGED;
+	let_go_of_files(t);
+	channel_refuse_with(t->channel, &info, t->line);
+	transfer_free(t);
+}
+
+/* What must hold before the first byte goes out. 0, or an errno; SFD_STAT_CHANGED. */
+static int judge(struct transfer *t, const struct opened *file)
+{
+	struct engine *e = t->engine;
+	const uint32_t flags = transfer_flags(t);
+
+	if (flags & WIRE_FLAG_SAME_AS && !extras_same(&t->extras->same_as, &file->st))
+		return SFD_STAT_CHANGED;
+	if (flags & WIRE_FLAG_NODISKIO && t->op == WIRE_OP_OPEN &&
+		!residency_is_hot(&e->residency, &t->file, file->offset, file->size, e->loop.now_ns))
+		return EBUSY;
+	return 0;
+}
+
 void transfer_file_opened(struct transfer *t, const struct opened *file)
 {
-	t->channel->admitted = true;
+	int err = judge(t, file);
+
+	t->channel->admitted = t->channel->admitted || err == 0;
+	transfer_set_texts(t);
 	if (t->channel->gone)
 		transfer_finish(t, EPIPE);
+	else if (err == SFD_STAT_CHANGED)
+		refuse_changed(t, file);
+	else if (err != 0)
+		transfer_refuse(t, err);
 	else if (t->op == WIRE_OP_OPEN)
 		begin_open(t, file);
 	else
@@ -554,5 +528,5 @@ void transfer_file_opened(struct transfer *t, const struct opened *file)
 void transfer_move_at_once(struct transfer *t)
 {
 	t->state = TRANSFER_BLOCKED; /* in no list */
-	settle(t, move_some(t, t->engine->first_quantum));
+	settle(t, transfer_move_some(t, t->engine->first_quantum));
 }

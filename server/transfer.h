@@ -9,6 +9,7 @@
  *           +-------+----------------------> RUNNABLE <----> BLOCKED (no room at the destination)
  *                                             |    ^
  *                                             |    +-------> WAITING (for a helper that reads or writes)
+ *                                             |    +-------> PACED (until its rate allows more)
  *                                             |
  *                                  (over) ----+--> ENDING (until a helper has stopped writing)
  *                                             |
@@ -36,16 +37,17 @@ struct hold {
 
 /*
  * Starts a send, read or open that passed request_check() (of a datagram of any number of requests), and tries to finish
- * it at once. Reports on `c`, also every refusal. `*dest` is taken over (and set to -1) if the operation has one.
+ * it at once. Reports on `c`, also every refusal. `fds` are the request's descriptors (wire_op_fds()), which are taken over.
  */
 void transfer_begin(
-	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *dest);
+	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *fds);
 
 /*
- * The second message: sends what is open under that id. Takes over `*dest` if there is such an open of that owner;
+ * The second message: sends what is open under r->txnid. Takes over `*dest` if there is such an open of that owner;
  * otherwise nothing happens. `hold` is NULL unless another worker passed the message on.
  */
-void transfer_send_open(struct engine *e, uint64_t id, const struct owner *who, int *dest, const struct hold *hold);
+void transfer_send_open(
+	struct engine *e, const struct wire_request *r, const struct owner *who, int *dest, const struct hold *hold);
 
 /* Ends that owner's transfer with ECANCELED; nothing happens if there is none. */
 void transfer_cancel(struct engine *e, uint64_t id, const struct owner *who);

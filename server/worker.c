@@ -64,6 +64,16 @@ static void cancel_tags(struct worker *w, const struct mail *m)
 		transfer_cancel_tag(q, m->tags[i]);
 }
 
+/* A request of no options has no body; one that cannot be read is nobody's of ours. */
+static void send_open(struct worker *w, const struct mail *m, int *fd, const struct hold *hold)
+{
+	struct wire_cursor cursor = {.at = m->body, .left = m->count, .version = WIRE_VERSION, .count = 1};
+	struct wire_request r = {.op = WIRE_OP_SEND_OPEN, .txnid = m->id};
+
+	if (!m->body || (wire_next(&cursor, &r) == 0 && r.txnid == m->id))
+		transfer_send_open(&w->engine, &r, &m->owner, fd, hold);
+}
+
 static void handle_mail(struct worker *w, const struct mail *m, int fd)
 {
 	const struct hold hold = {.slot = m->from_slot, .generation = m->from_generation, .seq = m->seq};
@@ -72,7 +82,7 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 
 	switch ((enum mail_kind)m->kind) {
 	case MAIL_SEND_OPEN:
-		transfer_send_open(&w->engine, m->id, &m->owner, &fd, &hold);
+		send_open(w, m, &fd, &hold);
 		break;
 	case MAIL_CANCEL:
 		transfer_cancel(&w->engine, m->id, &m->owner);
@@ -392,6 +402,9 @@ static struct worker *worker_new(const struct worker_config *config)
 		.max_transfers = config->max_transfers,
 		.open_timeout_ms = config->open_timeout_ms,
 		.io_timeout_ms = config->io_timeout_ms,
+		.idle_timeout_ms = config->idle_timeout_ms,
+		.max_readahead = config->max_readahead,
+		.user_paces = config->user_paces,
 		.max_pipes = config->max_pipes,
 		.root = config->root,
 		.jobs =

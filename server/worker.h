@@ -19,7 +19,10 @@ struct worker_config {
 	unsigned max_transfers;    /* of all workers together */
 	unsigned worker_transfers; /* what this worker's descriptors are enough for */
 	unsigned open_timeout_ms;
-	unsigned io_timeout_ms;          /* 0: none */
+	unsigned io_timeout_ms; /* these two 0: none */
+	unsigned idle_timeout_ms;
+	unsigned max_readahead;          /* pages */
+	struct user_paces *user_paces;   /* NULL: no limit */
 	unsigned busy_poll_us;           /* 0: not at all */
 	unsigned readers;                /* of each kind */
 	unsigned max_pipes;              /* for cold bytes */

@@ -8,7 +8,8 @@
  *
  * Rules that hold for every call
  *
- *  - Nothing here waits for the daemon, except sfd_spawn(), sfd_spawnv() and sfd_shutdown(). When the
+ *  - Nothing here waits for the daemon, except sfd_spawn(), sfd_spawnv(), sfd_shutdown(), sfd_queue_wait(),
+ *    sfd_sendfile() and sfd_sendfile_fd(). When the
  *    daemon's request queue is full a call fails with EAGAIN; nothing was sent, and `srv` becomes
  *    writable (POLLOUT) when it is worth trying again. ETOOMANYREFS and ENOBUFS (too many descriptors,
  *    or too much memory, in flight; unix(7)) mean the same, but cannot be waited for with poll(2);
@@ -176,6 +177,68 @@ const char *sfd_version(void);
  */
 const char *sfd_strstat(int stat);
 
+/* ---- Options: what sendfile(2) can do on FreeBSD and Linux, and more ------------------------------- */
+
+/*
+ * How a request is to be served. Zero it; the default of each member is zero, also of those that later versions add. What it
+ * points to is copied before a call returns.
+ *
+ * A call that takes it fails with EINVAL for unknown flags, nonzero reserved members, a negative count or one above 64, a
+ * piece of NULL with a length, a place outside the headers, and for what the operation has not got: headers and trailers
+ * with an open, `same_as` with a send-open (the file is open already). EMSGSIZE: path, headers and trailers together are
+ * longer than 32 KiB. What an open says counts for its send-open too, which may add to it.
+ */
+struct sfd_opts {
+	unsigned
+		flags; /* SFD_NODISKIO | SFD_NOCACHE | SFD_SYNC | SFD_USER_READAHEAD | SFD_WANT_INFO | SFD_WANT_PROGRESS */
+	unsigned
+		readahead; /* pages (of 4,096 bytes) to read ahead of what is being sent; at most the daemon's --max-readahead */
+	/*
+	 * Sent before and after the file's bytes, also of an empty range, and never between them (sys/uio.h; up to 64 pieces
+	 * each). They count in `written`, and not in `size`, `total` and `bytes`. Headers leave together with the first bytes of
+	 * the file; if those cannot be had, nothing has been sent.
+	 */
+	const struct iovec *headers;
+	int hdr_cnt;
+	const struct iovec *trailers;
+	int trl_cnt;
+	unsigned timeout_ms; /* for the whole transfer, in milliseconds from when the request is sent: ETIMEDOUT */
+	uint64_t max_rate;   /* bytes per second, headers and trailers included */
+	/*
+	 * Go on only if the file still has this dev, ino, file_size, mtime and ctime (nanoseconds included): otherwise
+	 * SFD_STAT_CHANGED, the destination is untouched, and the information of what it is now comes with the refusal.
+	 */
+	const struct sfd_file_info *same_as;
+	/*
+	 * Places in the headers, in bytes from their beginning; 0: none. At the first, 20 bytes become the size of this transfer
+	 * in decimal, with spaces before it; at the second, 29 bytes the time of modification as an IMF-fixdate (RFC 9110):
+	 * "Sun, 06 Nov 1994 08:49:37 GMT". They must not overlap.
+	 */
+	unsigned hdr_size_at, hdr_mtime_at;
+	uint64_t reserved[8]; /* nonzero: EINVAL */
+};
+
+/* sfd_opts.flags */
+enum {
+	/*
+	 * Only what is in memory: EBUSY at the first byte that is not, with the bytes delivered until then. No disk is waited
+	 * for; the system may begin to read all the same. An open with it fails at once if any page of the range is missing,
+	 * which asks whether a file is hot. Where nobody can tell (overlayfs, FUSE, NFS) it is EBUSY.
+	 */
+	SFD_NODISKIO = 1 << 1,
+	/* Pages that this transfer brings into memory leave it; those that were there stay. libsendfiled(3) says how certainly. */
+	SFD_NOCACHE = 1 << 2,
+	/*
+	 * The bytes are copied: once the terminal frame can be read the file may be changed without the receiver seeing it.
+	 * (sendfile(2) lends the file's own pages, which a receiver may read much later.) The receiver is not waited for.
+	 */
+	SFD_SYNC = 1 << 3,
+	/* Read just `readahead` pages ahead; without the flag it is the larger of that and what the daemon thinks best. */
+	SFD_USER_READAHEAD = 1 << 4,
+	SFD_WANT_INFO = 1 << 5, /* queues: an SFD_EV_INFO event for a send too (status pipes get information anyway) */
+	SFD_WANT_PROGRESS = 1 << 6 /* queues: SFD_EV_PROGRESS events, at most ten a second, and some may be left out */
+};
+
 /* ---- One request, its own channel ----------------------------------------------------------------- */
 
 /*
@@ -201,6 +264,17 @@ const char *sfd_strstat(int stat);
  */
 int sfd_send(int srv, const char *path, int dest_fd, off_t offset, size_t len, bool nonblock);
 
+/* The same with options; NULL: none. */
+int sfd_send_opts(
+	int srv, const char *path, int dest_fd, off_t offset, size_t len, bool nonblock, const struct sfd_opts *opts);
+
+/*
+ * The same for a file that the caller has open for reading: regular, or shared memory (memfd_create(2)). It is sent by the
+ * caller's rights, wherever it is, and its file position is neither used nor moved. Refused by the daemon: EBADF (not open
+ * for reading), EINVAL (a directory, a pipe, ...).
+ */
+int sfd_sendfd(int srv, int file_fd, int dest_fd, off_t offset, size_t len, bool nonblock, const struct sfd_opts *opts);
+
 /*
  * Sends a file's bytes into the returned pipe: a file-information frame, then `size` bytes of the file, then
  * end-of-file. There is no terminal frame: end-of-file after fewer bytes means that the transfer failed.
@@ -213,6 +287,7 @@ int sfd_read(int srv, const char *path, off_t offset, size_t len, bool nonblock)
  * daemon's --open-timeout) the terminal frame says ETIMEDOUT. Closing the pipe closes the file.
  */
 int sfd_open(int srv, const char *path, off_t offset, size_t len, bool nonblock);
+int sfd_open_opts(int srv, const char *path, off_t offset, size_t len, bool nonblock, const struct sfd_opts *opts);
 
 /*
  * The second message: sends a file opened by sfd_open(), the `txnid` of whose information is given, to `dest_fd`.
@@ -222,6 +297,7 @@ int sfd_open(int srv, const char *path, off_t offset, size_t len, bool nonblock)
  * True if the message was sent; false and errno (as above) if not: then nothing has happened.
  */
 bool sfd_send_open(int srv, size_t txnid, int dest_fd);
+bool sfd_send_open_opts(int srv, size_t txnid, int dest_fd, const struct sfd_opts *opts);
 
 /*
  * Ends a transfer of this process early. Its terminal frame says ECANCELED and how many bytes were delivered,
@@ -229,6 +305,29 @@ bool sfd_send_open(int srv, size_t txnid, int dest_fd);
  * errno (as above) if not.
  */
 bool sfd_cancel(int srv, size_t txnid);
+
+/* ---- Calls that wait ------------------------------------------------------------------------------- */
+
+/*
+ * Sends a file and waits until it has been sent, `timeout_ms` milliseconds at most (0 or negative: for ever; a shorter
+ * opts->timeout_ms counts instead). Signals do not end the wait.
+ *
+ * 0, or -1 and errno: ETIMEDOUT; EIO for SFD_STAT_TRUNCATED, ESTALE for SFD_STAT_CHANGED; ECONNABORTED: a worker or the
+ * daemon died, or did not let go of the destination within a second of the timeout, and what was sent is not known: shut it
+ * down; what sfd_send() says, except that it waits where that fails with EAGAIN; and what the daemon answers. `*sbytes` (may be
+ * NULL) is always set: all bytes put on the destination, headers and trailers included; with ECONNABORTED, at least.
+ * After any other error nothing more comes, and if `*sbytes` is 0 the destination is untouched.
+ */
+int sfd_sendfile(int srv, const char *path, int dest_fd, off_t offset, size_t len, const struct sfd_opts *opts,
+	off_t *sbytes, int timeout_ms);
+
+/*
+ * The same for an open file, called as sendfile(2) on Linux: up to `count` bytes (0: none) from `*offset` on, which is
+ * advanced by what was sent, also on error, and then the file's position is left alone; or, if it is NULL, from the file's
+ * position on, which is. Returns how many bytes were sent, fewer at the end of the file; or -1 and errno as above. Unlike
+ * sendfile(2) it waits for the destination also if that is non-blocking.
+ */
+ssize_t sfd_sendfile_fd(int srv, int dest_fd, int file_fd, off_t *offset, size_t count, int timeout_ms);
 
 /* ---- The queue: many requests, one channel --------------------------------------------------------- */
 
@@ -260,31 +359,6 @@ bool sfd_cancel(int srv, size_t txnid);
  *    SFD_STAT_WORKER_DIED, and calls fail with ECONNREFUSED from then on: connect anew, and make a new queue.
  */
 struct sfd_queue;
-
-/* How a request is to be served. Zero it; the default of each member is zero. */
-struct sfd_opts {
-	unsigned flags;              /* SFD_WANT_INFO | SFD_WANT_PROGRESS, and below */
-	unsigned readahead;          /* from here on: reserved for what this version does not serve (EOPNOTSUPP) */
-	const struct iovec *headers; /* sys/uio.h */
-	int hdr_cnt;
-	const struct iovec *trailers;
-	int trl_cnt;
-	unsigned timeout_ms;
-	uint64_t max_rate;
-	const struct sfd_file_info *same_as;
-	unsigned hdr_size_at, hdr_mtime_at;
-	uint64_t reserved[8]; /* nonzero: EINVAL */
-};
-
-/* sfd_opts.flags. Others that are set: EOPNOTSUPP if this version knows but does not serve them, else EINVAL. */
-enum {
-	SFD_NODISKIO = 1 << 1,
-	SFD_NOCACHE = 1 << 2,
-	SFD_SYNC = 1 << 3,
-	SFD_USER_READAHEAD = 1 << 4,
-	SFD_WANT_INFO = 1 << 5,    /* an SFD_EV_INFO event for a send too */
-	SFD_WANT_PROGRESS = 1 << 6 /* SFD_EV_PROGRESS events, at most ten a second, and some may be left out */
-};
 
 /* Kinds of event. */
 enum {
@@ -334,15 +408,14 @@ int sfd_queue_fd(const struct sfd_queue *q);
  *
  * 0, or -1 and errno, and then there will be no event: EAGAIN (`depth` requests are outstanding, or there is no room for
  * more before a submit: submit, then reap), EINVAL, ENAMETOOLONG, ENOENT (empty path), EBADF (a negative descriptor),
- * EMSGSIZE (headers, trailers and path are longer than 32 KiB), EOPNOTSUPP (an option that this version does not serve),
- * ECONNREFUSED (the daemon has ended), EDQUOT (it refused the queue), EPERM.
+ * EMSGSIZE (see sfd_opts), ECONNREFUSED (the daemon has ended), EDQUOT (it refused the queue), EPERM.
  */
 int sfd_queue_send(struct sfd_queue *q, const char *path, int dest_fd, off_t offset, size_t len,
 	const struct sfd_opts *opts, uint64_t user_data);
 int sfd_queue_open(struct sfd_queue *q, const char *path, off_t offset, size_t len, const struct sfd_opts *opts,
 	uint64_t user_data);
 
-/* The same for a file that the caller has open. This version does not serve it: -1 and EOPNOTSUPP. */
+/* The same for a file that the caller has open: see sfd_sendfd(). */
 int sfd_queue_sendfd(struct sfd_queue *q, int file_fd, int dest_fd, off_t offset, size_t len,
 	const struct sfd_opts *opts, uint64_t user_data);
 

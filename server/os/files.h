@@ -69,6 +69,9 @@ ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset);
 /* Whether the descriptor is a pipe or FIFO. Cannot hang. */
 int os_is_pipe(int fd);
 
+/* Whether the file is shared memory, memfd_create(2) or tmpfs, which waits for no disk and in no close(2). Cannot hang. */
+bool os_is_memory(int fd);
+
 /*
  * Whether a pipe with these flags (F_GETFL) was opened by a name, so that using and closing it may have to write to a file
  * system. Linux: one that was opened by a process of 32 bits without O_LARGEFILE passes for one of pipe(2).
@@ -92,6 +95,33 @@ ssize_t os_splice_to_file(int file, off_t *offset, int pipe, size_t n);
 
 /* Like os_splice_to_pipe(), for who means to wait for the disk; not for room in the pipe: EAGAIN. */
 ssize_t os_fill_pipe(int pipe, int file, off_t *offset, size_t n);
+
+/*
+ * What of a range is in memory, page by page, as far as this process may be told; and later, let all others of those pages go:
+ * those that were read in meanwhile. (Nobody who reads the same file at the same moment is told apart.) Linux: cachestat(2);
+ * where nothing is told, nothing is let go.
+ */
+enum { OS_PAGES_MAX = 1024 };
+struct os_pages {
+	off_t offset; /* of the first page */
+	uint32_t count;
+	bool known;
+	uint64_t there[OS_PAGES_MAX / 64];
+};
+void os_note_pages(int file, off_t offset, size_t n, struct os_pages *out);
+void os_drop_other_pages(int file, const struct os_pages *before);
+
+/*
+ * pread(2) that lets go of what it has read in, where the file system can. Linux: RWF_DONTCACHE, since 6.14; pages that were
+ * in memory before stay.
+ */
+ssize_t os_read_once(int file, void *buf, size_t n, off_t offset);
+
+/* The system reads no more into memory than is asked for, through whatever descriptor of the same open(2). */
+void os_read_only_what_is_asked(int file);
+
+/* Reading writes no access time from now on. 0, or -1 and errno: EPERM, that is for the file's owner to say. */
+int os_spare_atime(int file);
 
 /* Has the system begin to read a range into memory. May wait for other requests of the disk, not for this one. */
 void os_read_ahead(int file, off_t offset, size_t n);

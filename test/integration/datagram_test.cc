@@ -383,23 +383,29 @@ TEST_F(Raw, VersionOneHasNoFlags)
 }
 
 // What has its place on the wire but is not served is refused, not ignored.
-TEST_F(Raw, OptionsAreNotIgnored)
+TEST_F(Raw, OptionsThatAreNotTheOperations)
 {
-	const std::string file = "file", header = "HTTP/1.1 200 OK\r\n\r\n";
+	const std::string file = "file", text(WIRE_TEXT_MAX, 'x');
 	wire_request r = make_request(WIRE_OP_SEND, file, 1);
 
-	r.flags = WIRE_FLAG_NOCACHE;
-	check(Datagram().add(r).bytes(), EOPNOTSUPP, 1);
+	r.headers = text.data();
+	r.headers_len = WIRE_TEXT_MAX;
+	check(Datagram().add(r).bytes(), EMSGSIZE, 1);
+	r.headers_len = 20;
+	r.hdr_size_at = 1;
+	check(Datagram().add(r).bytes(), EINVAL, 1);
 	r = make_request(WIRE_OP_SEND, file, 1);
-	r.headers = header.data();
-	r.headers_len = static_cast<uint32_t>(header.size());
-	check(Datagram().add(r).bytes(), EOPNOTSUPP, 1);
-	r = make_request(WIRE_OP_SEND, file, 1);
-	r.deadline_ns = 1;
-	check(Datagram().add(r).bytes(), EOPNOTSUPP, 1);
-	r = make_request(WIRE_OP_SEND, file, 1);
-	r.max_rate = 1000;
-	check(Datagram().add(r).bytes(), EOPNOTSUPP, 1);
+	r.deadline_ns = 1; /* long ago */
+	check(Datagram().add(r).bytes(), ETIMEDOUT, 1);
+	r = make_request(WIRE_OP_OPEN, file, 1);
+	r.trailers = text.data();
+	r.trailers_len = 1;
+	for (const Outcome &o : ask(Datagram().add(r).bytes(), {}))
+		expect_refused(o, EINVAL);
+	r = make_request(WIRE_OP_READ, file, 1);
+	r.flags = WIRE_FLAG_SYNC;
+	for (const Outcome &o : ask(Datagram().add(r).bytes(), {}))
+		expect_refused(o, EINVAL);
 	/* A queue that was never registered. */
 	Bytes bytes = sound();
 	put32(&bytes, CHANNEL, WIRE_CHANNEL_QUEUE);

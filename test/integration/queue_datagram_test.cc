@@ -176,10 +176,10 @@ TEST_F(QueueDatagram, BadRequestsAmongGoodOnes)
 	all.emplace_back(queue_send_request(with_nul, 1), EINVAL);
 	all.emplace_back(queue_send_request(longest, 2), ENAMETOOLONG);
 	all.emplace_back(queue_send_request("", 3), ENOENT);
-	all.emplace_back(queue_send_request(file, 4), EOPNOTSUPP);
-	all.back().first.max_rate = 1000;
-	all.emplace_back(queue_send_request(file, 5), EOPNOTSUPP);
-	all.back().first.flags = WIRE_FLAG_NOCACHE;
+	all.emplace_back(queue_send_request(file, 4), ETIMEDOUT);
+	all.back().first.deadline_ns = 1;
+	all.emplace_back(queue_send_request(file, 5), SFD_STAT_CHANGED);
+	all.back().first.flags = WIRE_FLAG_SAME_AS;
 	all.emplace_back(queue_send_request(file, 6), EINVAL);
 	all.back().first.offset = -1;
 	all.emplace_back(queue_send_request(file, 7), EINVAL);

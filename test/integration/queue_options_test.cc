@@ -50,13 +50,15 @@ class QueueOptions : public SfdTest
 	// No call takes these options, and nothing is outstanding afterwards.
 	void expect_refused_options(Queue &q, const sfd_opts &opts, int err)
 	{
+		/* An open has no headers at all. */
+		const int open_err = opts.hdr_cnt != 0 || opts.trl_cnt != 0 ? EINVAL : err;
 		const Ends pipe = make_pipe();
 		sfd_event e;
 
 		EXPECT_EQ(-1, sfd_queue_send(q, "file", pipe.in, 0, 0, &opts, 1));
 		EXPECT_EQ(err, errno) << strerror(errno);
 		EXPECT_EQ(-1, sfd_queue_open(q, "file", 0, 0, &opts, 1));
-		EXPECT_EQ(err, errno) << strerror(errno);
+		EXPECT_EQ(open_err, errno) << strerror(errno);
 		EXPECT_EQ(0, sfd_queue_wait(q, &e, 1, -1));
 	}
 
@@ -235,7 +237,7 @@ TEST_F(QueueProgress, OfASecondMessage)
 	}
 }
 
-// ---- What this version does not serve
+// ---- What cannot be
 
 TEST_F(QueueOptions, UnknownOnesAreInvalid)
 {
@@ -258,50 +260,6 @@ TEST_F(QueueOptions, UnknownOnesAreInvalid)
 	}
 }
 
-TEST_F(QueueOptions, ThoseOfLaterVersionsAreNotSupported)
-{
-	Queue q(srv());
-	const sfd_file_info same = {};
-	char header[64] = {};
-	iovec iov = {header, sizeof header};
-	sfd_opts opts = {};
-
-	for (const unsigned flag : {SFD_NODISKIO, SFD_NOCACHE, SFD_SYNC, SFD_USER_READAHEAD}) {
-		opts.flags = flag;
-		expect_refused_options(q, opts, EOPNOTSUPP);
-		opts.flags = flag | SFD_WANT_INFO | SFD_WANT_PROGRESS;
-		expect_refused_options(q, opts, EOPNOTSUPP);
-	}
-	opts = {};
-	opts.readahead = 1;
-	expect_refused_options(q, opts, EOPNOTSUPP);
-	opts = {};
-	opts.headers = &iov;
-	opts.hdr_cnt = 1;
-	expect_refused_options(q, opts, EOPNOTSUPP);
-	opts = {};
-	opts.trailers = &iov;
-	opts.trl_cnt = 1;
-	expect_refused_options(q, opts, EOPNOTSUPP);
-	opts = {};
-	opts.timeout_ms = 1;
-	expect_refused_options(q, opts, EOPNOTSUPP);
-	opts = {};
-	opts.max_rate = 1;
-	expect_refused_options(q, opts, EOPNOTSUPP);
-	opts = {};
-	opts.same_as = &same;
-	expect_refused_options(q, opts, EOPNOTSUPP);
-	opts = {};
-	opts.headers = &iov;
-	opts.hdr_cnt = 1;
-	opts.hdr_size_at = 1;
-	expect_refused_options(q, opts, EOPNOTSUPP);
-	opts.hdr_mtime_at = 21;
-	expect_refused_options(q, opts, EOPNOTSUPP);
-}
-
-// What no version will ever serve.
 TEST_F(QueueOptions, HeadersThatCannotBe)
 {
 	Queue q(srv());
@@ -328,6 +286,10 @@ TEST_F(QueueOptions, HeadersThatCannotBe)
 	expect_refused_options(q, opts, EMSGSIZE);
 	all.iov_len = SIZE_MAX;
 	expect_refused_options(q, opts, EMSGSIZE);
+	/* An open sends none. */
+	opts.headers = &few;
+	EXPECT_EQ(-1, sfd_queue_open(q, "file", 0, 0, &opts, 1));
+	EXPECT_EQ(EINVAL, errno);
 	/* Places outside the headers, or on each other. */
 	opts.headers = &few;
 	constexpr unsigned bad[][2] = {{21, 0}, {0, 12}, {UINT_MAX, 0}, {0, UINT_MAX}, {1, 11}, {11, 1}};
@@ -353,28 +315,17 @@ TEST_F(QueueOptions, OfSecondMessages)
 	opts.flags = 1u << 20;
 	EXPECT_EQ(-1, sfd_queue_send_open(q, txnid, pipe.in, &opts));
 	EXPECT_EQ(EINVAL, errno) << strerror(errno);
-	opts.flags = SFD_NOCACHE;
-	EXPECT_EQ(-1, sfd_queue_send_open(q, txnid, pipe.in, &opts));
-	EXPECT_EQ(EOPNOTSUPP, errno) << strerror(errno);
 	opts.flags = 0;
+	opts.same_as = &q.info_of(1); /* it is that file, open */
+	EXPECT_EQ(-1, sfd_queue_send_open(q, txnid, pipe.in, &opts));
+	EXPECT_EQ(EINVAL, errno) << strerror(errno);
+	opts.same_as = nullptr;
 	opts.reserved[7] = 1;
 	EXPECT_EQ(-1, sfd_queue_send_open(q, txnid, pipe.in, &opts));
 	EXPECT_EQ(EINVAL, errno) << strerror(errno);
 	q.send_open(1, pipe.in);
 	q.expect_success(1, SIZE);
 	EXPECT_TRUE(same_content(content_, drain(&pipe)));
-}
-
-TEST_F(QueueOptions, FilesOfTheCaller)
-{
-	Queue q(srv());
-	const Fd file(open(in_root("file").c_str(), O_RDONLY | O_CLOEXEC));
-	const Ends pipe = make_pipe();
-	sfd_event e;
-
-	EXPECT_EQ(-1, sfd_queue_sendfd(q, file, pipe.in, 0, 0, nullptr, 1));
-	EXPECT_EQ(EOPNOTSUPP, errno) << strerror(errno);
-	EXPECT_EQ(0, sfd_queue_wait(q, &e, 1, -1));
 }
 
 // ---- Members of the events

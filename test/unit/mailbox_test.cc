@@ -583,4 +583,29 @@ TEST_F(FdPass, APeerThatIsGoneRaisesNoSignal)
 	s_[0] = dup(s_[1]); /* for TearDown() */
 }
 
+// What a send-open asks for travels with it, whether there is room at once or not.
+TEST_F(Mailbox, ABodyComesWithItsLetter)
+{
+	std::string text(MAIL_BODY_MAX, 'b');
+	mail m = letter(1), got{};
+	int fd;
+
+	m.body = text.data();
+	for (const size_t size : {size_t{1}, size_t{100}, text.size()}) {
+		m.count = static_cast<uint32_t>(size);
+		ASSERT_EQ(0, mailbox_send(write_[0], &m, -1));
+		ASSERT_TRUE(mailbox_receive(boxes_[0], &got, &fd));
+		EXPECT_EQ(-1, fd);
+		EXPECT_EQ(1U, got.seq);
+		ASSERT_EQ(size, got.count);
+		ASSERT_NE(nullptr, got.body);
+		EXPECT_EQ(text.substr(0, size), std::string(static_cast<const char *>(got.body), size));
+	}
+	m.count = 0;
+	m.body = nullptr;
+	ASSERT_EQ(0, mailbox_send(write_[0], &m, -1));
+	ASSERT_TRUE(mailbox_receive(boxes_[0], &got, &fd));
+	EXPECT_EQ(nullptr, got.body);
+}
+
 } // namespace

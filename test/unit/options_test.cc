@@ -70,6 +70,8 @@ TEST(Options, Defaults)
 	EXPECT_EQ(16u, p.o.readers);
 	EXPECT_EQ(4u, p.o.readers_per_device);
 	EXPECT_EQ(60000u, p.o.io_timeout_ms);
+	EXPECT_EQ(60000u, p.o.idle_timeout_ms);
+	EXPECT_EQ(1024u, p.o.max_readahead);
 	EXPECT_FALSE(p.o.daemonize);
 	EXPECT_FALSE(p.o.sync_parent);
 	EXPECT_EQ(-1, p.o.ready_fd);
@@ -179,6 +181,10 @@ TEST(Options, TheEdgesOfEveryNumber)
 		{"--io-timeout", "00", &options::io_timeout_ms, 0},
 		{"--io-timeout", "1", &options::io_timeout_ms, 1},
 		{"--io-timeout", "2147483647", &options::io_timeout_ms, INT_MAX},
+		{"--idle-timeout", "0", &options::idle_timeout_ms, 0},
+		{"--idle-timeout", "2147483647", &options::idle_timeout_ms, INT_MAX},
+		{"--max-readahead", "0", &options::max_readahead, 0},
+		{"--max-readahead", "1048576", &options::max_readahead, 1048576},
 	};
 
 	for (const auto &c : cases) {
@@ -186,6 +192,22 @@ TEST(Options, TheEdgesOfEveryNumber)
 
 		EXPECT_EQ(0, p.result) << c.option << " " << c.value << ": " << p.error;
 		EXPECT_EQ(c.want, p.o.*c.member) << c.option << " " << c.value;
+	}
+}
+
+TEST(Options, RatesAreLargeNumbers)
+{
+	const struct {
+		const char *value;
+		uint64_t want;
+	} cases[] = {{"0", 0}, {"1", 1}, {"5000000000", 5000000000}, {"9223372036854775807", INT64_MAX}};
+
+	EXPECT_EQ(0U, (Parse{"-s", "web", "-r", "/srv"}.o.max_rate_per_user));
+	for (const auto &c : cases) {
+		Parse p{"-s", "web", "-r", "/srv", "--max-rate-per-user", c.value};
+
+		EXPECT_EQ(0, p.result) << p.error;
+		EXPECT_EQ(c.want, p.o.max_rate_per_user);
 	}
 }
 
@@ -246,6 +268,9 @@ TEST(OptionErrors, NumbersThatAreNone)
 		{"--max-transfers", "--max-transfers", {"0", "1000001"}},
 		{"-t", "--open-timeout", {"0", "2147483648"}},
 		{"--open-timeout", "--open-timeout", {"0", "2147483648"}},
+		{"--idle-timeout", "--idle-timeout", {"2147483648"}},
+		{"--max-readahead", "--max-readahead", {"1048577"}},
+		{"--max-rate-per-user", "--max-rate-per-user", {"9223372036854775808", "99999999999999999999"}},
 		{"--workers", "--workers", {"0", "65"}},
 		{"--readers", "--readers ", {"0", "65"}},
 		{"--readers-per-device", "--readers-per-device", {"0", "65"}},

@@ -3,6 +3,7 @@
 #define _Noreturn [[noreturn]] /* the headers are C */
 
 extern "C" {
+#include "server/os/files.h"
 #include "server/park.h"
 #include "server/reader.h"
 }
@@ -10,9 +11,12 @@ extern "C" {
 #include "test/support/bounded.h"
 #include "test/support/fd.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
+#include <set>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -287,6 +291,171 @@ TEST_F(Reader, APipeWithoutAReaderIsAnError)
 	EXPECT_EQ(EPIPE, work_.answer.err);
 	EXPECT_EQ(0U, work_.answer.bytes);
 	signal(SIGPIPE, SIG_DFL);
+}
+
+// ---- Reading for requests with options
+
+TEST_F(Reader, CopiesGiveTheSame)
+{
+	constexpr size_t SIZE = 700000;
+	const std::string content = make_content(SIZE);
+
+	write_whole(path("file"), content);
+	const Fd file(open(path("file").c_str(), O_RDONLY | O_CLOEXEC));
+	for (const int flags : {int{JOB_COPIES}, int{JOB_NOCACHE}, int{JOB_NOWAIT}, JOB_COPIES | JOB_NOCACHE,
+		     JOB_NOCACHE | JOB_IS_LENT, int{JOB_ONLY_AHEAD}}) {
+		letter_.flags = static_cast<uint32_t>(flags);
+		for (const int64_t offset : {0, 1, 4095, 4096, 300001}) {
+			for (const uint64_t length : {uint64_t{1}, uint64_t{4096}, uint64_t{300000}, uint64_t{SIZE}}) {
+				const std::string part = content.substr(static_cast<size_t>(offset), length);
+				const job_answer &a = read_it(file, offset, length);
+
+				EXPECT_EQ(0, a.err) << flags;
+				EXPECT_EQ(part.size(), a.bytes) << flags << ": " << offset << " + " << length;
+				EXPECT_EQ(part.size() < length ? 1U : 0U, a.at_end);
+				EXPECT_TRUE(same_content(part, got));
+			}
+		}
+	}
+}
+
+// Whoever lent the file may have it read past the memory: then offsets and lengths have to be whole blocks.
+TEST_F(Reader, AFileThatIsODirect)
+{
+	constexpr size_t SIZE = 300123;
+	const std::string content = make_content(SIZE);
+
+	write_whole(path("file"), content);
+	const Fd file(open(path("file").c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+	if (file < 0)
+		GTEST_SKIP() << "no O_DIRECT here";
+	for (const int flags : {int{JOB_IS_LENT}, JOB_IS_LENT | JOB_COPIES}) {
+		letter_.flags = static_cast<uint32_t>(flags);
+		for (const int64_t offset : {0, 5, 4096, 299000, 300122, 300123}) {
+			const std::string part = content.substr(static_cast<size_t>(offset), 100000);
+
+			EXPECT_EQ(0, read_it(file, offset, 100000).err);
+			EXPECT_TRUE(same_content(part, got)) << offset;
+		}
+	}
+}
+
+// A pipe that lends no page of the file shows it as it was.
+TEST_F(Reader, WhatWasCopiedDoesNotChange)
+{
+	const std::string content = make_content(20000), other = make_content(20000, 2);
+
+	for (const bool copies : {false, true}) {
+		Ends pipe = make_pipe(O_NONBLOCK);
+		std::string buf(30000, '\0');
+
+		write_whole(path("file"), content);
+		const Fd file(open(path("file").c_str(), O_RDWR | O_CLOEXEC));
+		letter_ = {};
+		letter_.kind = JOB_READ;
+		letter_.flags = copies ? JOB_COPIES : 0;
+		letter_.length = 20000;
+		reset();
+		work_.fds[0] = file;
+		work_.fds[1] = pipe.in;
+		reader_read(&work_);
+		reset_fds();
+		ASSERT_EQ(20000U, work_.answer.bytes);
+		ASSERT_EQ(20000, pwrite(file, other.data(), other.size(), 0));
+		ASSERT_EQ(20000, read(pipe.out, buf.data(), buf.size()));
+		buf.resize(20000);
+		EXPECT_TRUE(same_content(copies ? content : other, buf));
+	}
+}
+
+TEST_F(Reader, OnlyWhatIsInMemoryIfAsked)
+{
+	constexpr size_t SIZE = 64 * 4096;
+	const std::string content = make_content(SIZE);
+
+	write_whole(path("file"), content);
+	const Fd file(open(path("file").c_str(), O_RDWR | O_CLOEXEC));
+	if (!config_.root.tells_heat)
+		GTEST_SKIP() << "nobody can tell what is in memory here";
+	ASSERT_EQ(0, posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM));
+	letter_.flags = JOB_NOWAIT;
+	EXPECT_EQ(0, read_it(file, 0, SIZE).err);
+	EXPECT_TRUE(same_content(content, got));
+	/* The kernel begins to read what is missing, and a fast disk may be done by the time it looks again. */
+	EXPECT_TRUE(eventually([&] {
+		char c;
+
+		EXPECT_EQ(0, fsync(file));
+		EXPECT_EQ(0, posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED));
+		for (off_t page = 0; page < 10; page++)
+			EXPECT_EQ(1, pread(file, &c, 1, page * 4096));
+		const job_answer &a = read_it(file, 0, SIZE);
+		EXPECT_TRUE(same_content(content.substr(0, a.bytes), got));
+		EXPECT_LE(10U * 4096, a.bytes);
+		return a.err == EBUSY && a.bytes < SIZE;
+	}));
+	/* Shared memory needs no disk, and cannot be asked. */
+	const Fd memory(memfd_create("file", MFD_CLOEXEC));
+	ASSERT_EQ(5, write(memory, "bytes", 5));
+	EXPECT_EQ(0, read_it(memory, 0, 5).err);
+	EXPECT_EQ("bytes", got);
+}
+
+// What it reads in leaves again; what was there stays.
+TEST_F(Reader, LeavesMemoryAsItWasIfAsked)
+{
+	constexpr uint64_t PAGE = 4096, PAGES = 100;
+	const auto is_there = [](int file, uint64_t page) {
+		return os_presence(file, static_cast<off_t>(page * PAGE), PAGE, 0) == OS_HEAT_HOT;
+	};
+	const auto random_read = [](int file, uint64_t page) {
+		char c;
+		EXPECT_EQ(1, pread(file, &c, 1, static_cast<off_t>(page * PAGE)));
+	};
+
+	write_whole(path("file"), make_content(PAGES * PAGE));
+	const Fd file(open(path("file").c_str(), O_RDWR | O_CLOEXEC));
+	if (!config_.root.tells_heat)
+		GTEST_SKIP() << "nobody can tell what is in memory here";
+	ASSERT_EQ(0, posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM));
+	ASSERT_TRUE(eventually([&] {
+		EXPECT_EQ(0, fsync(file));
+		EXPECT_EQ(0, posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED));
+		struct os_pages now;
+		os_note_pages(file, 0, PAGES * PAGE, &now);
+		return now.known &&
+		       std::all_of(std::begin(now.there), std::end(now.there), [](uint64_t w) { return w == 0; });
+	}));
+	const std::set<uint64_t> before = {0, 7, 8, 9, 50, 99};
+	for (const uint64_t page : before)
+		random_read(file, page);
+	const Fd own(open(path("file").c_str(), O_RDONLY | O_CLOEXEC));
+	letter_.flags = JOB_NOCACHE;
+	letter_.ahead = 0;
+	EXPECT_EQ(0, read_it(own, 100, PAGES * PAGE).err);
+	EXPECT_TRUE(same_content(make_content(PAGES * PAGE).substr(100), got));
+	for (uint64_t page = 0; page < PAGES; page++)
+		EXPECT_EQ(before.count(page) > 0, is_there(file, page)) << "page " << page;
+}
+
+TEST_F(Reader, LooksAtAFile)
+{
+	struct stat st = {};
+
+	write_whole(path("file"), "content");
+	const Fd file(open(path("file").c_str(), O_RDONLY | O_CLOEXEC));
+	ASSERT_EQ(0, fstat(file, &st));
+	letter_.kind = JOB_LOOK;
+	reset();
+	work_.fds[0] = file;
+	reader_look(&work_);
+	EXPECT_EQ(0, work_.answer.err);
+	EXPECT_EQ(st.st_ino, work_.answer.st.st_ino);
+	EXPECT_EQ(7, work_.answer.st.st_size);
+	work_.fds[0] = -1;
+	reader_look(&work_);
+	EXPECT_EQ(EBADF, work_.answer.err);
+	reset();
 }
 
 } // namespace

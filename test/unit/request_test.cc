@@ -14,11 +14,17 @@ extern "C" {
 namespace
 {
 
-const wire_op all_ops[] = {WIRE_OP_SEND, WIRE_OP_READ, WIRE_OP_OPEN, WIRE_OP_SEND_OPEN, WIRE_OP_CANCEL, WIRE_OP_PING};
+const wire_op all_ops[] = {
+	WIRE_OP_SEND, WIRE_OP_SENDFD, WIRE_OP_READ, WIRE_OP_OPEN, WIRE_OP_SEND_OPEN, WIRE_OP_CANCEL, WIRE_OP_PING};
 
 bool has_path(wire_op op)
 {
 	return op == WIRE_OP_SEND || op == WIRE_OP_READ || op == WIRE_OP_OPEN;
+}
+
+bool has_range(wire_op op)
+{
+	return has_path(op) || op == WIRE_OP_SENDFD;
 }
 
 bool has_id(wire_op op)
@@ -98,10 +104,10 @@ TEST(RequestCheck, APathAndARangeWhereTheyBelong)
 		EXPECT_EQ(misplaced, check(r, 1)) << op;
 		r = good(op);
 		r.offset = 1;
-		EXPECT_EQ(misplaced, check(r, 1)) << op;
+		EXPECT_EQ(has_range(op) ? 0 : EINVAL, check(r, 1)) << op;
 		r = good(op);
 		r.length = 1;
-		EXPECT_EQ(misplaced, check(r, 1)) << op;
+		EXPECT_EQ(has_range(op) ? 0 : EINVAL, check(r, 1)) << op;
 	}
 }
 
@@ -182,7 +188,7 @@ TEST(RequestCheck, Ranges)
 		{INT64_MIN, uint64_t{1} << 63, EINVAL},
 	};
 
-	for (wire_op op : {WIRE_OP_SEND, WIRE_OP_READ, WIRE_OP_OPEN}) {
+	for (wire_op op : {WIRE_OP_SEND, WIRE_OP_SENDFD, WIRE_OP_READ, WIRE_OP_OPEN}) {
 		for (const auto &c : cases) {
 			wire_request r = good(op);
 
@@ -228,49 +234,113 @@ TEST(RequestCheck, ARegistrationHasADepthAndIsAlone)
 	EXPECT_EQ(EINVAL, check(r, 1, WIRE_CHANNEL_QUEUE));
 }
 
-TEST(RequestCheck, AQueueMayAskForEvents)
-{
-	for (wire_op op : {WIRE_OP_SEND, WIRE_OP_OPEN, WIRE_OP_SEND_OPEN}) {
-		wire_request r = good(op);
+// ---- Options
 
-		r.flags = WIRE_FLAG_WANT_INFO | WIRE_FLAG_WANT_PROGRESS;
-		EXPECT_EQ(0, check(r, 1, WIRE_CHANNEL_QUEUE)) << op;
-		EXPECT_EQ(EOPNOTSUPP, check(r, 1, WIRE_CHANNEL_FD)) << op;
-		r.flags |= WIRE_FLAG_SYNC;
-		EXPECT_EQ(EOPNOTSUPP, check(r, 1, WIRE_CHANNEL_QUEUE)) << op;
-	}
+struct Option {
+	const char *what;
+	std::function<void(wire_request &)> set;
+};
+
+void set_texts(wire_request &r, uint32_t headers, uint32_t trailers)
+{
+	r.headers_len = headers;
+	r.trailers_len = trailers;
 }
 
-// What is not served yet is said to be so, and never passed over in silence.
-TEST(RequestCheck, NoOptionIsIgnored)
+// Each operation has those that mean something to it; none is passed over in silence.
+TEST(RequestCheck, OptionsWhereTheyBelong)
 {
-	const struct {
-		const char *what;
-		std::function<void(wire_request &)> set;
-	} options[] = {
-		{"SAME_AS", [](wire_request &r) { r.flags = WIRE_FLAG_SAME_AS; }},
+	const Option of_all_that_move[] = {
 		{"NODISKIO", [](wire_request &r) { r.flags = WIRE_FLAG_NODISKIO; }},
 		{"NOCACHE", [](wire_request &r) { r.flags = WIRE_FLAG_NOCACHE; }},
 		{"SYNC", [](wire_request &r) { r.flags = WIRE_FLAG_SYNC; }},
 		{"USER_READAHEAD", [](wire_request &r) { r.flags = WIRE_FLAG_USER_READAHEAD; }},
 		{"WANT_INFO", [](wire_request &r) { r.flags = WIRE_FLAG_WANT_INFO; }},
 		{"WANT_PROGRESS", [](wire_request &r) { r.flags = WIRE_FLAG_WANT_PROGRESS; }},
-		{"headers", [](wire_request &r) { r.headers_len = 1; }},
-		{"trailers", [](wire_request &r) { r.trailers_len = 1; }},
 		{"a deadline", [](wire_request &r) { r.deadline_ns = 1; }},
 		{"a rate", [](wire_request &r) { r.max_rate = 1; }},
 		{"read-ahead", [](wire_request &r) { r.readahead = 1; }},
-		{"hdr_size_at", [](wire_request &r) { r.hdr_size_at = 1; }},
-		{"hdr_mtime_at", [](wire_request &r) { r.hdr_mtime_at = 1; }},
+	};
+	const Option of_sends[] = {
+		{"headers", [](wire_request &r) { set_texts(r, 1, 0); }},
+		{"trailers", [](wire_request &r) { set_texts(r, 0, 1); }},
+		{"places",
+			[](wire_request &r) {
+				set_texts(r, 100, 0);
+				r.hdr_size_at = 1;
+				r.hdr_mtime_at = 50;
+			}},
+	};
+	const auto sets = [](wire_op op, const Option &o) {
+		wire_request r = good(op);
+
+		o.set(r);
+		EXPECT_EQ(check(r, 1), check(r, 1, op == WIRE_OP_CANCEL ? WIRE_CHANNEL_NONE : WIRE_CHANNEL_QUEUE));
+		return check(r, 1);
 	};
 
 	for (wire_op op : all_ops) {
-		for (const auto &o : options) {
-			wire_request r = good(op);
+		const bool second = op == WIRE_OP_SEND_OPEN,
+			   sends = op == WIRE_OP_SEND || op == WIRE_OP_SENDFD || second;
+		const bool moves = sends || op == WIRE_OP_OPEN;
 
-			o.set(r);
-			EXPECT_EQ(EOPNOTSUPP, check(r, 1)) << op << " with " << o.what;
-		}
+		for (const Option &o : of_all_that_move)
+			EXPECT_EQ(moves ? 0 : EINVAL, sets(op, o)) << op << " with " << o.what;
+		for (const Option &o : of_sends)
+			EXPECT_EQ(sends ? 0 : EINVAL, sets(op, o)) << op << " with " << o.what;
+		EXPECT_EQ(moves && !second ? 0 : EINVAL,
+			sets(op, {"SAME_AS", [](wire_request &r) { r.flags = WIRE_FLAG_SAME_AS; }}))
+			<< op;
+	}
+}
+
+TEST(RequestCheck, TextsHaveSoMuchRoom)
+{
+	for (wire_op op : {WIRE_OP_SEND, WIRE_OP_SENDFD, WIRE_OP_SEND_OPEN}) {
+		wire_request r = good(op);
+		const uint32_t room = WIRE_TEXT_MAX - r.path_len;
+
+		set_texts(r, room, 0);
+		EXPECT_EQ(0, check(r, 1)) << op;
+		set_texts(r, 0, room);
+		EXPECT_EQ(0, check(r, 1)) << op;
+		set_texts(r, room - 5, 5);
+		EXPECT_EQ(0, check(r, 1)) << op;
+		set_texts(r, room - 5, 6);
+		EXPECT_EQ(EMSGSIZE, check(r, 1)) << op;
+		set_texts(r, UINT32_MAX, UINT32_MAX);
+		EXPECT_EQ(EMSGSIZE, check(r, 1)) << op;
+	}
+}
+
+TEST(RequestCheck, PlacesLieInTheHeaders)
+{
+	const struct {
+		uint32_t headers, size_at, mtime_at;
+		int err;
+	} cases[] = {
+		{0, 1, 0, EINVAL},
+		{0, 0, 1, EINVAL},
+		{21, 1, 0, 0},
+		{21, 2, 0, EINVAL},
+		{30, 0, 1, 0},
+		{30, 0, 2, EINVAL},
+		{30, 0, UINT32_MAX, EINVAL},
+		{30, UINT32_MAX, 0, EINVAL},
+		{50, 1, 21, 0},
+		{50, 1, 20, EINVAL},
+		{50, 30, 1, 0},
+		{50, 29, 1, EINVAL},
+		{50, 1, 1, EINVAL},
+	};
+
+	for (const auto &c : cases) {
+		wire_request r = good(WIRE_OP_SEND);
+
+		set_texts(r, c.headers, 100);
+		r.hdr_size_at = c.size_at;
+		r.hdr_mtime_at = c.mtime_at;
+		EXPECT_EQ(c.err, check(r, 1)) << c.headers << ", " << c.size_at << ", " << c.mtime_at;
 	}
 }
 

@@ -104,7 +104,9 @@ class Residency : public BoundedTest
 
 	heat heat_of(const source_file &f, int64_t offset, uint64_t n, uint64_t left = 0, uint64_t now = SECOND)
 	{
-		return residency_heat(&r_, &f, offset, n, left > 0 ? left : n, false, now);
+		const heat_query query = {offset, n, left > 0 ? left : n, false, PROOF_USUAL};
+
+		return residency_heat(&r_, &f, &query, now);
 	}
 
 	pools *pools_ = nullptr;

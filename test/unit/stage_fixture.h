@@ -101,7 +101,7 @@ class Stage
 		b.wire = make_request(op, path, slots_tag(&slots_, i));
 		b.wire.txnid = txnid;
 		last = {op, b.wire.tag, txnid, path, wire_op_fds(op) > 0 ? ++fd_ : -1};
-		b.fd = last.fd;
+		b.fds[0] = last.fd;
 		return stage_add(&s, &b, i);
 	}
 	// The same with a new slot, whose number is returned. There must be room.
@@ -181,7 +181,7 @@ class Stage
 			ASSERT_GE(slot(i).staged, s.first);
 			ASSERT_LT(slot(i).staged, s.last);
 			ASSERT_EQ(i, e.slot);
-			ASSERT_EQ(r.fd, e.fd);
+			ASSERT_EQ(r.fd, e.fds[0]);
 			ASSERT_FALSE(e.dropped);
 		}
 	}

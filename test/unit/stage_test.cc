@@ -21,7 +21,7 @@ TEST(Stage, ARequestGoesAsItIs)
 	r.offset = 5;
 	r.length = 17;
 	r.flags = WIRE_FLAG_WANT_INFO;
-	request.fd = 12;
+	request.fds[0] = 12;
 	ASSERT_EQ(0, stage_add(&t.s, &request, slots_take(t.all(), 0)));
 	stage_collect(&t.s, ID, 64, &b);
 	ASSERT_EQ((Requests{{WIRE_OP_SEND, 99, 0, "a/path", 12}}), decode(b));

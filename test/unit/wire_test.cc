@@ -1001,6 +1001,7 @@ std::vector<Kept> kept()
 		all.push_back({name[5], v, WIRE_CHANNEL_FD, {request(WIRE_OP_PING, nullptr, 42)}});
 		all.push_back({name[6], v, WIRE_CHANNEL_FD, batch_of_16()});
 	}
+	all.push_back({"request-v2-sendfd.bin", 2, WIRE_CHANNEL_FD, {ranged(WIRE_OP_SENDFD, nullptr, 4096, 10000, 5)}});
 	all.push_back({"request-v2-options.bin", 2, WIRE_CHANNEL_FD, {with_all_fields()}});
 	return all;
 }

@@ -236,6 +236,12 @@ int os_is_pipe(int fd)
 	return posix_fadvise(fd, 0, -1, POSIX_FADV_NORMAL) == ESPIPE;
 }
 
+/* Other files have no seals: fcntl(2). */
+bool os_is_memory(int fd)
+{
+	return fcntl(fd, F_GET_SEALS) >= 0;
+}
+
 /*
  * open(2) sets O_LARGEFILE, which F_SETFL cannot change, and pipe(2) does not. (Its value is not in the C library's headers
  * where long has 64 bits, so all flags are taken out that a pipe can have otherwise.)
@@ -271,9 +277,96 @@ ssize_t os_fill_pipe(int pipe, int file, off_t *offset, size_t n)
 	return splice(file, offset, pipe, NULL, n, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 }
 
+/* One call begins no more than the device's own window, so that a long range takes several. */
 void os_read_ahead(int file, off_t offset, size_t n)
 {
-	posix_fadvise(file, offset, (off_t)n, POSIX_FADV_WILLNEED);
+	enum { STEP = 128 * 1024 };
+
+	for (size_t done = 0; done < n; done += STEP)
+		posix_fadvise(
+			file, offset + (off_t)done, n - done < STEP ? (off_t)(n - done) : STEP, POSIX_FADV_WILLNEED);
+}
+
+void os_read_only_what_is_asked(int file)
+{
+	posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM);
+}
+
+int os_spare_atime(int file)
+{
+	const int flags = fcntl(file, F_GETFL);
+
+	return flags < 0 ? -1 : fcntl(file, F_SETFL, flags | O_NOATIME);
+}
+
+/* The C library has no name for it yet. */
+enum { READ_ONCE = 0x80 };
+
+ssize_t os_read_once(int file, void *buf, size_t n, off_t offset)
+{
+	struct iovec iov = {.iov_base = buf, .iov_len = n};
+	ssize_t got = preadv2(file, &iov, 1, offset, READ_ONCE);
+
+	/* Neither old kernels nor all file systems know it. */
+	return got < 0 && (errno == EOPNOTSUPP || errno == EINVAL) ? pread(file, buf, n, offset) : got;
+}
+
+/* ---- Pages that are to leave again */
+
+static void set_pages(struct os_pages *p, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = first; i < first + count; i++)
+		p->there[i / 64] |= UINT64_C(1) << (i % 64);
+}
+
+/* Halves what is neither all there nor all missing. */
+static void note_pages(int file, struct os_pages *p, uint32_t first, uint32_t count)
+{
+	struct cachestat_range range = {
+		.off = (uint64_t)p->offset + (uint64_t)first * PAGE_BYTES,
+		.len = (uint64_t)count * PAGE_BYTES,
+	};
+	struct cachestat found = {0};
+
+	if (!p->known || syscall(SYS_CACHESTAT, file, &range, &found, 0U) < 0) {
+		p->known = false;
+	} else if (found.cached >= count) {
+		set_pages(p, first, count);
+	} else if (found.cached > 0) {
+		note_pages(file, p, first, count / 2);
+		note_pages(file, p, first + count / 2, count - count / 2);
+	}
+}
+
+void os_note_pages(int file, off_t offset, size_t n, struct os_pages *out)
+{
+	const off_t first = offset / PAGE_BYTES, last = (offset + (off_t)n - 1) / PAGE_BYTES;
+
+	*out = (struct os_pages){.offset = first * PAGE_BYTES, .known = n > 0 && last - first < OS_PAGES_MAX};
+	if (!out->known)
+		return;
+	out->count = (uint32_t)(last - first + 1);
+	note_pages(file, out, 0, out->count);
+}
+
+static bool is_there(const struct os_pages *p, uint32_t i)
+{
+	return p->there[i / 64] >> (i % 64) & 1;
+}
+
+void os_drop_other_pages(int file, const struct os_pages *before)
+{
+	if (!before->known)
+		return;
+	for (uint32_t i = 0; i < before->count; i++) {
+		const uint32_t first = i;
+
+		while (i < before->count && !is_there(before, i))
+			i++;
+		if (i > first)
+			posix_fadvise(file, before->offset + (off_t)first * PAGE_BYTES, (off_t)(i - first) * PAGE_BYTES,
+				POSIX_FADV_DONTNEED);
+	}
 }
 
 ssize_t os_copy_range(int dest, off_t *dest_offset, int file, off_t *offset, size_t n)
