@@ -195,14 +195,19 @@ TEST_P(HeatOptionsEach, NoCacheLeavesMemoryAsItWas)
 		{}, range(0, PAGES), range(0, 300), {0, 10, 11, 500, PAGES - 1}, range(400, PAGES)};
 
 	for (const std::set<uint64_t> &before : cases) {
-		const std::string content = add_with_pages("file", PAGES * PAGE, before, told);
+		bool same = false;
 
-		expect_went(send(form, {"file"}, to, &opts), PAGES * PAGE, PAGES * PAGE);
-		if (to.kind != Kind::Null) {
-			EXPECT_TRUE(same_content(content, arrived));
+		/* Now and then the kernel lets go of some pages that were just read in, daemon or not. */
+		for (int tries = 0; tries < 5 && !same; tries++) {
+			const std::string content = add_with_pages("file", PAGES * PAGE, before, told);
+
+			expect_went(send(form, {"file"}, to, &opts), PAGES * PAGE, PAGES * PAGE);
+			if (to.kind != Kind::Null) {
+				EXPECT_TRUE(same_content(content, arrived));
+			}
+			same = eventually([&] { return pages_of("file") == before; }, 1s);
 		}
-		EXPECT_TRUE(eventually([&] { return pages_of("file") == before; }, 1s))
-			<< pages_of("file").size() << " pages instead of " << before.size();
+		EXPECT_TRUE(same) << pages_of("file").size() << " pages instead of " << before.size();
 	}
 	expect_idle();
 }

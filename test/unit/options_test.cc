@@ -209,6 +209,12 @@ TEST(Options, RatesAreLargeNumbers)
 		EXPECT_EQ(0, p.result) << p.error;
 		EXPECT_EQ(c.want, p.o.max_rate_per_user);
 	}
+	for (const char *wrong : {"", "x", "-1", "1k", "9223372036854775808", "99999999999999999999"}) {
+		Parse p{"-s", "web", "-r", "/srv", "--max-rate-per-user", wrong};
+
+		EXPECT_EQ(-1, p.result) << wrong;
+		EXPECT_TRUE(mentions(p, "--max-rate-per-user")) << p.error;
+	}
 }
 
 // More for a device than there are altogether is no contradiction: the smaller number counts.
@@ -270,7 +276,6 @@ TEST(OptionErrors, NumbersThatAreNone)
 		{"--open-timeout", "--open-timeout", {"0", "2147483648"}},
 		{"--idle-timeout", "--idle-timeout", {"2147483648"}},
 		{"--max-readahead", "--max-readahead", {"1048577"}},
-		{"--max-rate-per-user", "--max-rate-per-user", {"9223372036854775808", "99999999999999999999"}},
 		{"--workers", "--workers", {"0", "65"}},
 		{"--readers", "--readers ", {"0", "65"}},
 		{"--readers-per-device", "--readers-per-device", {"0", "65"}},
