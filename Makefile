@@ -65,7 +65,7 @@ DAEMON := $(BUILD)/sendfiled
 STATIC := $(BUILD)/libsendfiled.a
 SHARED := $(BUILD)/$(SONAME)
 PC := $(BUILD)/sendfiled.pc
-EXAMPLE_BIN := $(EXAMPLES:%=$(BUILD)/examples/%)
+EXAMPLE_BIN := $(EXAMPLES:%=$(BUILD)/examples/%) $(BUILD)/examples/preload.so
 
 .PHONY: all
 all: $(DAEMON) $(STATIC) $(SHARED) $(BUILD)/libsendfiled.so $(PC) $(EXAMPLE_BIN)
@@ -105,6 +105,11 @@ $(PC): Makefile $(FLAGS_FILE)
 $(BUILD)/examples/%: examples/%.c $(STATIC) $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -MF $@.d $(ALL_LDFLAGS) $< $(STATIC) -o $@
+
+# For LD_PRELOAD: it brings the library along, whose functions are nobody else's business.
+$(BUILD)/examples/preload.so: examples/preload/preload.c $(STATIC) $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -fPIC -shared -Wl,--exclude-libs,ALL -MF $@.d $(ALL_LDFLAGS) $< $(STATIC) -ldl -o $@
 
 .PHONY: demo
 demo: all

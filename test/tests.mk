@@ -18,7 +18,7 @@ TEST_CXXFLAGS = -std=c++17 $(if $(DEBUG),-O0,-O1) -g -Wall -Wextra -Wshadow -Wer
 	-DTEST_CXX='"$(CXX)"' -DSANITIZE_FLAGS='"$(SAN)"' -MMD -MP $(CXXFLAGS)
 
 # What `make check` and `make lint` run beside a compiler and make: Debian's names.
-TEST_PACKAGES := g++ libgtest-dev pkgconf mandoc strace procps libfuse3-dev fuse3 e2fsprogs xfsprogs btrfs-progs \
+TEST_PACKAGES := g++ busybox curl libgtest-dev pkgconf mandoc strace procps libfuse3-dev fuse3 e2fsprogs xfsprogs btrfs-progs \
 	libuv1-dev
 # liburing is there for its header, which a benchmark includes.
 LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind liburing-dev
@@ -126,8 +126,8 @@ bench-cold: bench-cold-needs all $(COLD_BIN) $(SLOWFS)
 
 # ---- Layout and static checks, on our own files
 
-C_FILES = $(wildcard include/sendfiled/*.h lib/*.[ch] server/*.[ch] server/os/*.h server/os/*/*.[ch] examples/*.c test/*/*.[ch] test/bench/*/*.[ch] test/*/*.cc)
-TIDY_FILES = $(LIB_SRC) $(SERVER_SRC) $(MAIN_SRC) $(wildcard examples/*.c test/bench/*.c test/bench/*/*.c test/support/*.c)
+C_FILES = $(wildcard include/sendfiled/*.h lib/*.[ch] server/*.[ch] server/os/*.h server/os/*/*.[ch] examples/*.c examples/*/*.c test/*/*.[ch] test/bench/*/*.[ch] test/*/*.cc)
+TIDY_FILES = $(LIB_SRC) $(SERVER_SRC) $(MAIN_SRC) $(wildcard examples/*.c examples/*/*.c test/bench/*.c test/bench/*/*.c test/support/*.c)
 
 .PHONY: format format-check tidy cppcheck mandoc lint
 format:

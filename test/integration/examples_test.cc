@@ -3,13 +3,17 @@
 #include "test/support/fixture.h"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <fcntl.h>
 #include <fstream>
+#include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sstream>
 #include <string>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 namespace
 {
@@ -139,6 +143,64 @@ TEST_F(ExamplesTest, NoDaemon)
 		EXPECT_TRUE(WIFEXITED(out.status) && WEXITSTATUS(out.status) != 0);
 		EXPECT_FALSE(complaint().empty());
 	}
+}
+
+// ---- A program that knows nothing of us
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool instrumented = true;
+#else
+constexpr bool instrumented = false;
+#endif
+
+class Preload : public SfdTest
+{
+      protected:
+	// What busybox's web server answers on a connection, its sendfile(2) being ours.
+	std::string ask(const std::string &request)
+	{
+		Ends tcp = make_tcp_pair();
+		const pid_t child = fork();
+		std::string answer, buf(65536, '\0');
+		int status = -1;
+		ssize_t n;
+
+		if (child == 0) {
+			dup2(tcp.out, STDIN_FILENO);
+			dup2(tcp.out, STDOUT_FILENO);
+			setenv("SFD_PRELOAD", (daemon().socket_dir() + "/test").c_str(), 1);
+			setenv("LD_PRELOAD", BUILD_DIR "/examples/preload.so", 1);
+			execlp("busybox", "busybox", "httpd", "-i", "-h", (dir() + "/www").c_str(), nullptr);
+			_exit(127);
+		}
+		tcp.out.reset();
+		EXPECT_EQ(static_cast<ssize_t>(request.size()), write(tcp.in, request.data(), request.size()));
+		while (await(tcp.in, POLLIN) != 0 && (n = read(tcp.in, buf.data(), buf.size())) > 0)
+			answer.append(buf, 0, static_cast<size_t>(n));
+		EXPECT_TRUE(await_exit(child, &status));
+		EXPECT_NE(127, WEXITSTATUS(status)) << "no busybox: 'make deps' installs it";
+		return answer.substr(std::min(answer.find("\r\n\r\n"), answer.size() - 4) + 4);
+	}
+};
+
+TEST_F(Preload, AWebServerSendsThroughTheDaemon)
+{
+	if (instrumented)
+		GTEST_SKIP() << "an instrumented library cannot be preloaded";
+	start();
+	ASSERT_EQ(0, mkdir((dir() + "/www").c_str(), 0755));
+	const std::string content = make_content(3000000);
+	write_whole(dir() + "/www/file", content);
+	const std::string get = "GET /file HTTP/1.0\r\n", range = "Range: bytes=1000-2999\r\n", end = "\r\n";
+	const uint64_t before = counters()["bytes"];
+
+	EXPECT_TRUE(same_content(content, ask(get + end)));
+	EXPECT_TRUE(same_content(content.substr(1000, 2000), ask(get + range + end)));
+	EXPECT_EQ(before + content.size() + 2000, counters()["bytes"]) << "it did not go through the daemon";
+	expect_idle();
+	/* Without one the system does it. */
+	stop(SIGTERM, 0);
+	EXPECT_TRUE(same_content(content, ask(get + end)));
 }
 
 // The first block of C in README.md.
