@@ -150,9 +150,10 @@ TEST(Extras, SameMeansEveryField)
 
 std::string filled(const std::string &head, uint32_t size_at, uint32_t mtime_at, uint64_t size, int64_t mtime)
 {
+	const std::string tail = "tail";
 	wire_request r = {};
 
-	set_texts(r, head, "tail");
+	set_texts(r, head, tail);
 	r.hdr_size_at = size_at;
 	r.hdr_mtime_at = mtime_at;
 	const Extras x = make(r);
