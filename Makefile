@@ -1,14 +1,14 @@
-#SPDX - License - Identifier : BSD - 2 - Clause
+# SPDX-License-Identifier: BSD-2-Clause
 #
-#make everything : daemon, library, examples
-#make demo the main job, end to end, on real files
-#make deps check install what the tests need(Debian, Ubuntu), then run them all
-#make bench comparisons, side by side
-#make deps - bench bench - cold install what it needs(Debian, Ubuntu); cold files beside hot ones, five minutes
-#make install to DESTDIR and PREFIX; make uninstall undoes it
-#make format tidy lay the sources out; check them
+# make                 everything: daemon, library, examples
+# make demo            the main job, end to end, on real files
+# make deps check      install what the tests need (Debian, Ubuntu), then run them all
+# make bench           comparisons, side by side
+# make deps-bench bench-cold   install what it needs (Debian, Ubuntu); cold files beside hot ones, five minutes
+# make install         to DESTDIR and PREFIX; make uninstall undoes it
+# make format tidy     lay the sources out; check them
 #
-#DEBUG = 1(no optimisation, symbols), SANITIZE = address, undefined, V = 1(show commands), CC = clang, BUILD = dir
+# DEBUG=1 (no optimisation, symbols), SANITIZE=address,undefined, V=1 (show commands), CC=clang, BUILD=dir
 
 VERSION := 1.0.0
 SOVERSION := 1
@@ -20,12 +20,12 @@ INCLUDEDIR = $(PREFIX)/include
 MANDIR = $(PREFIX)/share/man
 BUILD ?= build
 
-#-- -- What there is -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --
+# ---- What there is ------------------------------------------------------------------------------------
 
 LIB_SRC := lib/build.c lib/client.c lib/fdmsg.c lib/frame.c lib/queue.c lib/queue_wire.c lib/ready.c lib/request.c \
 	lib/sendfile.c lib/slots.c lib/spawn.c lib/stage.c lib/wire.c
 
-#What differs between systems lies in server / os / SYSTEM; nothing else asks which one this is.
+# What differs between systems lies in server/os/SYSTEM; nothing else asks which one this is.
 OS := $(shell uname -s | tr A-Z a-z)
 SERVER_SRC := server/access.c server/begin.c server/bytes.c server/channel.c server/child.c server/closer.c \
 	server/cold.c server/complaint.c server/dest.c server/engine.c server/expire.c server/extras.c server/fault.c \
@@ -109,7 +109,8 @@ $(BUILD)/examples/%: examples/%.c $(STATIC) $(FLAGS_FILE)
 # For LD_PRELOAD: it brings the library along, whose functions are nobody else's business.
 $(BUILD)/examples/preload.so: examples/preload/preload.c $(STATIC) $(FLAGS_FILE)
 	@mkdir -p $(@D)
-	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -fPIC -shared -Wl,--exclude-libs,ALL -MF $@.d $(ALL_LDFLAGS) $< $(STATIC) -ldl -o $@
+	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -fPIC -shared -Wl,--exclude-libs,ALL -MF $@.d $(ALL_LDFLAGS) $< $(STATIC) \
+		-ldl -o $@
 
 .PHONY: demo
 demo: all
