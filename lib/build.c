@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "build.h"
 
+#include "clock.h"
+
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 static const int64_t OFFSET_MAX = INT64_MAX; /* off_t has 64 bits: sendfiled.h sees to that */
 
@@ -124,12 +125,7 @@ int build_options(struct build *b, const struct sfd_opts *opts)
 
 uint64_t build_deadline_ns(unsigned timeout_ms)
 {
-	struct timespec now;
-
-	if (timeout_ms == 0)
-		return 0;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec + (uint64_t)timeout_ms * 1000000;
+	return timeout_ms > 0 ? clock_ns() + (uint64_t)timeout_ms * 1000000 : 0;
 }
 
 static unsigned put_piece(struct iovec *iov, unsigned n, const void *bytes, size_t len)

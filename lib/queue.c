@@ -3,6 +3,7 @@
 #include "queue.h"
 
 #include "build.h"
+#include "clock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -10,7 +11,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 static int fail(int err)
@@ -428,14 +428,6 @@ int sfd_queue_reap(struct sfd_queue *q, struct sfd_event *events, int max)
 
 /* ---- Waiting */
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* For what the descriptor shows, without the detour through it. poll(2)'s result. */
 static int wait_for_news(const struct sfd_queue *q, int timeout_ms)
 {
@@ -451,7 +443,7 @@ static int wait_for_news(const struct sfd_queue *q, int timeout_ms)
 
 int sfd_queue_wait(struct sfd_queue *q, struct sfd_event *events, int max, int timeout_ms)
 {
-	const int64_t deadline = timeout_ms > 0 ? now_ms() + timeout_ms : 0;
+	const int64_t deadline = timeout_ms > 0 ? clock_ms() + timeout_ms : 0;
 	int left = timeout_ms;
 
 	if (!is_ours(q))
@@ -469,7 +461,7 @@ int sfd_queue_wait(struct sfd_queue *q, struct sfd_event *events, int max, int t
 		if (wait_for_news(q, left) < 0)
 			return -1;
 		if (timeout_ms > 0) {
-			const int64_t now = now_ms();
+			const int64_t now = clock_ms();
 
 			left = now < deadline ? (int)(deadline - now) : 0;
 		}

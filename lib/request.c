@@ -31,7 +31,7 @@ static int send_request(int srv, struct build *b, int status_fd)
 		.channel = status_fd >= 0 ? WIRE_CHANNEL_FD : WIRE_CHANNEL_NONE,
 	};
 	unsigned char header[WIRE_HEADER_SIZE], fixed[WIRE_FIXED_MAX];
-	struct iovec iov[1 + BUILD_PIECES_MAX] = {{.iov_base = header, .iov_len = sizeof header}};
+	struct iovec iov[1 + BUILD_PIECES_MAX];
 	int fds[1 + WIRE_REQUEST_FDS_MAX];
 	unsigned nfds = 0, pieces;
 
@@ -44,6 +44,7 @@ static int send_request(int srv, struct build *b, int status_fd)
 	}
 	b->wire.deadline_ns = build_deadline_ns(b->timeout_ms);
 	wire_put_header(header, &h, sizeof header + wire_request_bytes(&b->wire));
+	iov[0] = (struct iovec){.iov_base = header, .iov_len = sizeof header};
 	pieces = 1 + build_pieces(b, fixed, iov + 1);
 	return fdmsg_send_pieces(srv, iov, pieces, fds, nfds);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The calls that wait: a request, and then its frames, until the daemon has let go of the destination. */
+#include "clock.h"
 #include "request.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -18,21 +18,13 @@ enum {
 
 static const int64_t NEVER = INT64_MAX;
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* Until there is something, or it is time: 0 if there is, ETIMEDOUT, or another errno. */
 static int wait_for(int fd, short events, int64_t until_ms)
 {
 	struct pollfd p = {.fd = fd, .events = events};
 
 	for (;;) {
-		int64_t left = until_ms == NEVER ? -1 : until_ms - now_ms();
+		int64_t left = until_ms == NEVER ? -1 : until_ms - clock_ms();
 		int n;
 
 		if (until_ms != NEVER && left <= 0)
@@ -62,7 +54,7 @@ static int wait_for_room(const struct call *c, int err)
 	if (err != ETOOMANYREFS && err != ENOBUFS)
 		return err;
 	poll(NULL, 0, NAP_MS); /* nothing tells of that room: unix(7) */
-	return c->until_ms != NEVER && now_ms() >= c->until_ms ? ETIMEDOUT : 0;
+	return c->until_ms != NEVER && clock_ms() >= c->until_ms ? ETIMEDOUT : 0;
 }
 
 /* The daemon's socket may be full. 0, or an errno: then the daemon has not seen the request. */
@@ -113,7 +105,7 @@ static bool read_frames(struct call *c, int *stat)
 static void cancel(struct call *c)
 {
 	c->cancelled = true;
-	c->until_ms = now_ms() + LET_GO_MS;
+	c->until_ms = clock_ms() + LET_GO_MS;
 	while (c->txnid != 0 && !sfd_cancel(c->srv, c->txnid) && wait_for_room(c, errno) == 0)
 		;
 }
@@ -159,7 +151,7 @@ static int run(struct call *c, struct build *b, int timeout_ms)
 	if (timeout_ms > 0 && (b->timeout_ms == 0 || b->timeout_ms > (unsigned)timeout_ms))
 		b->timeout_ms = (unsigned)timeout_ms;
 	if (b->timeout_ms > 0)
-		c->until_ms = now_ms() + (int64_t)b->timeout_ms + LATE_MS;
+		c->until_ms = clock_ms() + (int64_t)b->timeout_ms + LATE_MS;
 	err = begin(c, b);
 	if (err != 0)
 		return err;

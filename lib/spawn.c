@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The embedded mode: a private daemon that lives as long as the process that started it. */
+#include "clock.h"
 #include "wire.h"
 
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef SFD_DAEMON_PATH
@@ -24,14 +24,6 @@ enum {
 	SHUTDOWN_TIMEOUT_MS = 10000,
 	READY_FD = 3, /* in the daemon: where it writes its errno, 0 when it is ready */
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static bool is_program(const char *path)
 {
@@ -127,14 +119,14 @@ static int start(pid_t *pid, const char *path, const char **argv, int ready)
 /* What the daemon says of its start: 0, its errno, ETIMEDOUT; EPROTO if it left without a word. */
 static int await_ready(int fd, int timeout_ms)
 {
-	int64_t deadline = now_ms() + timeout_ms;
+	int64_t deadline = clock_ms() + timeout_ms;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	int64_t left = -1;
 	int status, n;
 
 	do {
 		if (timeout_ms >= 0) {
-			left = deadline - now_ms();
+			left = deadline - clock_ms();
 			if (left < 0)
 				left = 0;
 		}
@@ -249,7 +241,7 @@ static pid_t try_wait(pid_t pid, int *status)
 
 int sfd_shutdown(pid_t pid)
 {
-	const int64_t deadline = now_ms() + SHUTDOWN_TIMEOUT_MS;
+	const int64_t deadline = clock_ms() + SHUTDOWN_TIMEOUT_MS;
 	struct timespec nap = {.tv_nsec = 1000000};
 	int status;
 	pid_t n;
@@ -267,7 +259,7 @@ int sfd_shutdown(pid_t pid)
 		if (nap.tv_nsec < 20000000)
 			nap.tv_nsec *= 2;
 		n = try_wait(pid, &status);
-		if (n == 0 && now_ms() > deadline)
+		if (n == 0 && clock_ms() > deadline)
 			kill(pid, SIGKILL);
 	}
 	return n < 0 ? -1 : status;

@@ -189,10 +189,8 @@ const char *sfd_strstat(int stat);
  * longer than 32 KiB. What an open says counts for its send-open too, which may add to it.
  */
 struct sfd_opts {
-	unsigned
-		flags; /* SFD_NODISKIO | SFD_NOCACHE | SFD_SYNC | SFD_USER_READAHEAD | SFD_WANT_INFO | SFD_WANT_PROGRESS */
-	unsigned
-		readahead; /* pages (of 4,096 bytes) to read ahead of what is being sent; at most the daemon's --max-readahead */
+	unsigned flags;     /* SFD_NODISKIO and what follows it below */
+	unsigned readahead; /* pages (of 4,096 bytes) to read ahead; at most the daemon's --max-readahead */
 	/*
 	 * Sent before and after the file's bytes, also of an empty range, and never between them (sys/uio.h; up to 64 pieces
 	 * each). They count in `written`, and not in `size`, `total` and `bytes`. Headers leave together with the first bytes of
