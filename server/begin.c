@@ -28,7 +28,7 @@ static bool submit(struct transfer *t)
 		.path_len = o->path_len,
 	};
 
-	if (o->is_lent) {
+	if (transfer_is_lent(t)) {
 		spec.letter = (struct job_letter){.kind = JOB_LOOK, .flags = JOB_FILE_PARKED};
 		spec.path = NULL;
 		spec.fds[0] = t->file.fd;
@@ -54,7 +54,6 @@ static void begin_opening(struct transfer *t, const struct wire_request *r, cons
 		.delay_ns = LEASE_RETRY_NS,
 		.offset = r->offset,
 		.length = r->length,
-		.is_lent = !path,
 		.device = path ? os_device_beneath(t->engine->root_fd, path) : t->file.device,
 		.path_len = r->path_len,
 	};
@@ -113,12 +112,11 @@ static void on_opened(void *owner, const struct job_answer *answer, int fd)
 			transfer_refuse(t, EIO);
 		return;
 	}
-	if (o->is_lent) {
+	if (transfer_is_lent(t))
 		file.fd = t->file.fd;
-	} else {
+	else
 		counter_add(&t->engine->own->opens[answer->reason < OPEN_REASONS ? answer->reason : OPEN_OTHER], 1);
-	}
-	if (answer->err == EAGAIN && !o->is_lent) {
+	if (answer->err == EAGAIN && !transfer_is_lent(t)) {
 		wait_for_lease(t);
 	} else if (answer->err != 0 || file.fd < 0) {
 		closer_close(fd);
@@ -128,7 +126,7 @@ static void on_opened(void *owner, const struct job_answer *answer, int fd)
 		file.st = answer->st;
 		open_range(&file, o->offset, o->length);
 		opening_free(t);
-		transfer_take_file(t, &file, answer->parked || t->op == WIRE_OP_SENDFD);
+		transfer_take_file(t, &file, answer->parked || transfer_is_lent(t));
 		transfer_file_opened(t, &file);
 	}
 }
@@ -212,14 +210,13 @@ static int look_at(struct engine *e, const struct wire_request *r, const int *fd
 static int keep_lent(struct transfer *t, int fd, const struct beginning *b)
 {
 	const struct os_root *root = &t->engine->residency.root;
-	const bool at_once = (root->local && b->lent.device == root->device) || os_is_memory(fd);
 	int err;
 
+	t->file.is_memory = os_is_memory(fd);
 	t->file.device = b->lent.device;
 	t->file.fd = park(fd);
-	t->file.is_memory = os_is_memory(fd);
 	err = t->file.fd < 0 ? errno : 0;
-	if (at_once && err == 0)
+	if (err == 0 && (t->file.is_memory || (root->local && b->lent.device == root->device)))
 		close(fd);
 	else
 		closer_close(fd);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which bytes a transfer moves next, how many of them, and in which way. */
+#include "server/os/files.h"
 #include "server/transfer_state.h"
 
 #include <errno.h>
 
 enum {
-	SMALL = 16 * 1024, /* so much is sooner copied than proven to be in memory and spliced */
-	PACED_CHUNK_MIN = 4096,
+	SMALL = 16 * 1024,            /* so much is sooner copied than proven to be in memory and spliced */
 	NO_PIPE_NS = 2 * 1000 * 1000, /* until it is tried again */
 };
 
@@ -62,20 +62,20 @@ static enum move_result move_hot(struct transfer *t, uint64_t budget)
 static struct cold_wish wish_of(const struct transfer *t)
 {
 	const uint32_t flags = transfer_flags(t);
-	struct cold_wish wish = {.flags = t->op == WIRE_OP_SENDFD ? JOB_IS_LENT : 0};
+	struct cold_wish wish = {.flags = transfer_is_lent(t) ? JOB_IS_LENT : 0};
 
-	wish.copies = t->is_paced && pace_portion(&t->pace) < TRANSFER_PAGE;
-	if (t->is_paced)
-		wish.chunk_max = pace_rate(&t->pace) > PACED_CHUNK_MIN ? pace_rate(&t->pace) : PACED_CHUNK_MIN;
+	wish.copies = pace_portion(&t->pace) < OS_PAGE_BYTES;
+	if (pace_limits(&t->pace))
+		wish.chunk_max = pace_rate(&t->pace) > OS_PAGE_BYTES ? pace_rate(&t->pace) : OS_PAGE_BYTES;
 	if (!t->extras)
 		return wish;
 	wish.flags |= (flags & WIRE_FLAG_SYNC ? JOB_COPIES : 0U) | (flags & WIRE_FLAG_NOCACHE ? JOB_NOCACHE : 0U) |
-		      (flags & WIRE_FLAG_NODISKIO ? JOB_NOWAIT : 0U);
-	wish.ahead = (uint64_t)t->extras->readahead * TRANSFER_PAGE;
+		      (flags & WIRE_FLAG_NODISKIO ? JOB_NOWAIT : 0U) |
+		      (flags & WIRE_FLAG_USER_READAHEAD ? JOB_ONLY_AHEAD : 0U);
+	wish.ahead = (uint64_t)t->extras->readahead * OS_PAGE_BYTES;
 	if (wish.ahead > t->engine->max_readahead)
 		wish.ahead = t->engine->max_readahead;
-	wish.no_more = flags & WIRE_FLAG_USER_READAHEAD;
-	wish.only_hot = flags & WIRE_FLAG_NODISKIO && t->op != WIRE_OP_SENDFD;
+	wish.only_hot = flags & WIRE_FLAG_NODISKIO && !transfer_is_lent(t);
 	return wish;
 }
 
@@ -102,7 +102,7 @@ static enum move_result move_cold(struct transfer *t, uint64_t budget)
 {
 	struct engine *e = t->engine;
 
-	if (transfer_flags(t) & WIRE_FLAG_NODISKIO && t->op != WIRE_OP_SENDFD) {
+	if (transfer_flags(t) & WIRE_FLAG_NODISKIO && !transfer_is_lent(t)) {
 		errno = EBUSY;
 		if (!dest_is_written(t->move.kind) || !t->file.local || t->file.atime_due ||
 			!residency_allows(&e->residency, e->loop.now_ns))
@@ -151,7 +151,7 @@ static void note_moved(struct transfer *t)
 		return;
 	t->seen = t->move.written;
 	t->moved_ns = t->engine->loop.now_ns;
-	if (t->is_paced)
+	if (pace_limits(&t->pace))
 		pace_moved(&t->pace, n);
 }
 
@@ -178,7 +178,7 @@ enum move_result transfer_move_some(struct transfer *t, uint64_t budget)
 	note_moved(t);
 	if (move_left(&t->move) == 0)
 		return MOVE_DONE;
-	if (t->is_paced) {
+	if (pace_limits(&t->pace)) {
 		const uint64_t most = pace_allows(&t->pace, move_left(&t->move), t->engine->loop.now_ns);
 
 		if (most == 0)

@@ -5,7 +5,6 @@
 #include "server/os/files.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +42,7 @@ static counter *lingerers(struct channel *c)
 static void channel_free(struct channel *c)
 {
 	loop_unwatch(c->loop, &c->source);
-	if (os_pipe_has_name(fcntl(c->source.fd, F_GETFL)))
+	if (c->has_name)
 		closer_close(c->source.fd);
 	else
 		close(c->source.fd);

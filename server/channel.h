@@ -41,6 +41,7 @@ struct channel {
 	unsigned watching; /* events asked of the loop */
 	bool corked;       /* frames are gathered until channel_uncork() */
 	bool gone;         /* the reader closed its end: nothing can be said any more */
+	bool has_name;     /* it is a FIFO, whose last close may wait for its disk */
 	bool admitted;     /* some transfer that reports here was */
 	bool lingering;    /* nobody uses it any more, but there are frames: counts as active, or as a refusal */
 	bool wants_room;   /* a read's bytes wait for it */

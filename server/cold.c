@@ -13,7 +13,6 @@ enum {
 	CHUNK_FIRST = 128 * 1024,
 	CARRY_SIZE = 64 * 1024,
 	FILL_SIZE = 64 * 1024,
-	PAGE_BYTES = 4096,
 	FROM_MEMORY = 4,              /* bytes a nanosecond: who moves references to pages is faster, and no disk is */
 	COPY_CHUNK = 8 * 1024 * 1024, /* from file to file, which takes no pipe; few enough to be cancelled soon */
 };
@@ -173,13 +172,18 @@ static void on_read(void *owner, const struct job_answer *answer, int fd)
 	c->wake(c->owner);
 }
 
+static bool reads_no_more(const struct cold *c)
+{
+	return c->wish.flags & JOB_ONLY_AHEAD;
+}
+
 /* How much to read at a time, of `left` bytes. */
 static uint64_t chunk_size(struct cold *c, uint64_t left)
 {
 	uint64_t n = chunk_of(c)->bytes;
 
-	if (c->wish.no_more && n > c->wish.ahead)
-		n = c->wish.ahead > PAGE_BYTES ? c->wish.ahead : PAGE_BYTES;
+	if (reads_no_more(c) && n > c->wish.ahead)
+		n = c->wish.ahead > OS_PAGE_BYTES ? c->wish.ahead : OS_PAGE_BYTES;
 	if (c->wish.chunk_max > 0 && n > c->wish.chunk_max)
 		n = c->wish.chunk_max;
 	return n < left ? n : left;
@@ -195,7 +199,7 @@ static uint64_t ahead_of(struct cold *c, uint64_t chunk, uint64_t left)
 
 	if (c->in_draining > 0)
 		n -= chunk < n ? chunk : n;
-	if (!c->wish.no_more && c->slow && c->file->local && n < chunk && c->wish.chunk_max == 0)
+	if (!reads_no_more(c) && c->slow && c->file->local && n < chunk && c->wish.chunk_max == 0)
 		n = chunk;
 	if (c->wish.flags & JOB_NOCACHE)
 		n = 0; /* nobody would see to its leaving */
@@ -211,8 +215,7 @@ int cold_read(struct cold *c)
 		.letter =
 			{
 				.kind = JOB_READ,
-				.flags = (c->file->parked ? JOB_FILE_PARKED : JOB_CLOSES_AT_ONCE) | c->wish.flags |
-					 (c->wish.no_more ? JOB_ONLY_AHEAD : 0U),
+				.flags = (c->file->parked ? JOB_FILE_PARKED : JOB_CLOSES_AT_ONCE) | c->wish.flags,
 				.offset = c->move->offset + (int64_t)held,
 				.length = chunk,
 				.ahead = ahead_of(c, chunk, left),
@@ -244,7 +247,7 @@ static void read_ahead(struct cold *c)
 
 	if (c->reading || c->in_filling > 0 || c->end != 0 || left == 0 || !pipes_plenty(&e->pipes))
 		return;
-	if (c->wish.only_hot || c->wish.chunk_max > 0 || (c->wish.no_more && c->wish.ahead == 0))
+	if (c->wish.only_hot || c->wish.chunk_max > 0 || (reads_no_more(c) && c->wish.ahead == 0))
 		return;
 	if (!dest_is_written(c->dest.kind) &&
 		residency_heat(&e->residency, c->file, &query, e->loop.now_ns) != HEAT_COLD)

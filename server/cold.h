@@ -19,9 +19,8 @@
 
 /* What its request asks of reading. */
 struct cold_wish {
-	uint32_t flags;     /* of each read: enum job_flag */
-	uint64_t ahead;     /* bytes to read ahead of what is being sent, */
-	bool no_more;       /* and not one more; else it is that or more */
+	uint32_t flags; /* of each read: enum job_flag */
+	uint64_t ahead; /* bytes to read ahead of what is being sent; more if the daemon likes, unless JOB_ONLY_AHEAD */
 	uint64_t chunk_max; /* bytes to read at a time; 0: no limit of its own */
 	bool copies;        /* no page is to be lent to the destination */
 	bool only_hot;      /* no reader may be asked: what is next is the caller's to fetch (cold_fill()) */

@@ -68,9 +68,10 @@ int dest_classify(int fd, struct dest *dest)
 	}
 }
 
-bool dest_is_channel(int fd)
+bool dest_is_channel(int fd, bool *has_name)
 {
 	int flags = fcntl(fd, F_GETFL);
 
+	*has_name = os_pipe_has_name(flags);
 	return flags >= 0 && (flags & O_ACCMODE) == O_WRONLY && os_is_pipe(fd);
 }

@@ -38,8 +38,8 @@ static inline bool dest_is_written(enum dest_kind kind)
 
 /*
  * Whether the descriptor can be a status channel: a pipe open for writing only. (One open for both is its own reader, so
- * nobody would see its client go.)
+ * nobody would see its client go.) `*has_name`: it is a FIFO.
  */
-bool dest_is_channel(int fd);
+bool dest_is_channel(int fd, bool *has_name);
 
 #endif

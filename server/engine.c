@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/engine.h"
 
+#include "server/os/files.h"
 #include "server/transfer.h"
 
 int engine_init(struct engine *e, const struct engine_config *config)
@@ -15,7 +16,7 @@ int engine_init(struct engine *e, const struct engine_config *config)
 		.open_timeout_ns = (uint64_t)config->open_timeout_ms * 1000000,
 		.io_timeout_ns = (uint64_t)config->io_timeout_ms * 1000000,
 		.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * 1000000,
-		.max_readahead = (uint64_t)config->max_readahead * 4096,
+		.max_readahead = (uint64_t)config->max_readahead * OS_PAGE_BYTES,
 		.user_paces = config->user_paces,
 	};
 	list_init(&e->runnable);

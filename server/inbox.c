@@ -217,6 +217,7 @@ static struct channel *open_channel(struct inbox *in, struct delivery *d)
 {
 	struct pollfd p = {.fd = fdpass_take(&d->m, 0)};
 	struct channel *c = NULL;
+	bool has_name;
 
 	if (p.fd < 0)
 		return NULL;
@@ -224,10 +225,12 @@ static struct channel *open_channel(struct inbox *in, struct delivery *d)
 	 * A pipe whose readers have gone reports POLLERR; such a request is dropped, its destination untouched. (A signal of
 	 * the tick may end even a poll(2) that does not wait; that says nothing.)
 	 */
-	if (dest_is_channel(p.fd) && !(poll(&p, 1, 0) > 0 && p.revents & POLLERR))
+	if (dest_is_channel(p.fd, &has_name) && !(poll(&p, 1, 0) > 0 && p.revents & POLLERR))
 		c = channel_new(
 			&in->config.engine->loop, in->config.engine->own, p.fd, d->h.count > 0 ? d->h.count : 1);
-	if (!c)
+	if (c)
+		c->has_name = has_name;
+	else
 		closer_close(p.fd);
 	return c;
 }

@@ -6,6 +6,7 @@
 #ifndef SFD_PACE_H
 #define SFD_PACE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -26,6 +27,12 @@ struct pace {
 };
 
 void pace_init(struct pace *p, uint64_t rate, struct user_paces *users, uid_t uid, uint64_t now_ns);
+
+/* Whether there is a limit at all. */
+static inline bool pace_limits(const struct pace *p)
+{
+	return p->rate > 0 || p->users;
+}
 
 /* How many of the `left` bytes that there still are may be moved now. 0: none before p->next_ns. */
 uint64_t pace_allows(struct pace *p, uint64_t left, uint64_t now_ns);

@@ -9,8 +9,7 @@
 enum {
 	TRY_MAX = 64 * 1024,
 	PROBE_MAX = 4 * 1024 * 1024, /* a thousand pages, which take less than a millisecond */
-	PAGE_BYTES = 4096,
-	ATIME_DAY = 24 * 60 * 60, /* relatime's rule, mount(8) */
+	ATIME_DAY = 24 * 60 * 60,    /* relatime's rule, mount(8) */
 };
 
 static const uint64_t LOOK_NS = UINT64_C(1000000);
@@ -103,14 +102,14 @@ enum heat residency_heat(struct residency *r, const struct source_file *f, const
 
 uint64_t residency_prefix(const struct residency *r, const struct source_file *f, int64_t offset, uint64_t length)
 {
-	const uint64_t first = PAGE_BYTES - (uint64_t)offset % PAGE_BYTES; /* bytes of the first page */
-	uint64_t low = 0, high = 1 + (length > first ? (length - first + PAGE_BYTES - 1) / PAGE_BYTES : 0);
+	const uint64_t first = OS_PAGE_BYTES - (uint64_t)offset % OS_PAGE_BYTES; /* bytes of the first page */
+	uint64_t low = 0, high = 1 + (length > first ? (length - first + OS_PAGE_BYTES - 1) / OS_PAGE_BYTES : 0);
 
 	if (!r->root.tells_heat || !f->is_told)
 		return length;
 	/* So many pages are there, from the first on; so many and one more are not, or not asked for. */
 	while (low < high) {
-		const uint64_t middle = low + (high - low + 1) / 2, n = first + (middle - 1) * PAGE_BYTES;
+		const uint64_t middle = low + (high - low + 1) / 2, n = first + (middle - 1) * OS_PAGE_BYTES;
 
 		if (os_presence(f->fd, offset, n < length ? n : length, 0) == OS_HEAT_HOT)
 			low = middle;
@@ -119,7 +118,7 @@ uint64_t residency_prefix(const struct residency *r, const struct source_file *f
 	}
 	if (low == 0)
 		return 0;
-	return first + (low - 1) * PAGE_BYTES < length ? first + (low - 1) * PAGE_BYTES : length;
+	return first + (low - 1) * OS_PAGE_BYTES < length ? first + (low - 1) * OS_PAGE_BYTES : length;
 }
 
 /* Page by page; a byte of each is asked for, which begins to read those that are not there. */
@@ -130,7 +129,7 @@ static bool all_answer(const struct source_file *f, int64_t offset, uint64_t len
 
 	if (length > PROBE_MAX)
 		return false;
-	for (int64_t at = offset; at < end; at = (at / PAGE_BYTES + 1) * PAGE_BYTES) {
+	for (int64_t at = offset; at < end; at = (at / OS_PAGE_BYTES + 1) * OS_PAGE_BYTES) {
 		if (os_read_cached(f->fd, &byte, 1, at) != 1)
 			return false;
 	}

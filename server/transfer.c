@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/closer.h"
+#include "server/os/files.h"
 #include "server/park.h"
 #include "server/transfer_state.h"
 
@@ -416,12 +417,9 @@ int transfer_ask(struct transfer *t, const struct wire_request *r)
 		return 0;
 	if (transfer_flags(t) & WIRE_FLAG_NODISKIO)
 		residency_spare_atime(&t->file);
-	t->is_paced = e->user_paces || (t->extras && t->extras->max_rate > 0);
-	if (t->is_paced) {
-		pace_init(&t->pace, t->extras ? t->extras->max_rate : 0, e->user_paces, t->owner.uid, e->loop.now_ns);
-		/* A pipe has so many places, and each piece of a page that is lent takes one. */
-		t->move.copies = pace_portion(&t->pace) < TRANSFER_PAGE;
-	}
+	pace_init(&t->pace, t->extras ? t->extras->max_rate : 0, e->user_paces, t->owner.uid, e->loop.now_ns);
+	/* A pipe has so many places, and each piece of a page that is lent takes one. */
+	t->move.copies = pace_portion(&t->pace) < OS_PAGE_BYTES;
 	return t->extras && t->extras->deadline_ns > 0 && t->extras->deadline_ns <= e->loop.now_ns ? ETIMEDOUT : 0;
 }
 

@@ -12,10 +12,7 @@
 #include "server/open.h"
 #include "server/transfer.h"
 
-enum {
-	TRANSFER_PROGRESS_NS = 100 * 1000 * 1000, /* between two progress frames */
-	TRANSFER_PAGE = 4096,                     /* of readahead and pipes, whatever the machine's are */
-};
+enum { TRANSFER_PROGRESS_NS = 100 * 1000 * 1000 }; /* between two progress frames */
 
 enum transfer_state {
 	TRANSFER_OPENING,
@@ -31,7 +28,6 @@ enum transfer_state {
 /* What is known of a request until its file is open. */
 struct opening {
 	struct job *job; /* NULL: it is leased, and tried again at `retry_ns` */
-	bool is_lent;    /* there is no path: the client has it open, and only its status is missing */
 	uint64_t since_ns, retry_ns, delay_ns;
 	int64_t offset;
 	uint64_t length, device;
@@ -60,7 +56,6 @@ struct transfer {
 	bool is_read;
 	bool saw_error; /* an event told of one, which may be no obstacle and last (a TCP socket's error queue) */
 	bool is_held;
-	bool is_paced;
 	struct dest kind; /* what the destination is */
 	bool dest_parked; /* dest.fd is a socket that holds it */
 	enum wire_op op;
@@ -102,6 +97,12 @@ int transfer_ask(struct transfer *t, const struct wire_request *r);
 
 /* Its size is known: head and tail are. */
 void transfer_set_texts(struct transfer *t);
+
+/* Its file is one that the client has open. */
+static inline bool transfer_is_lent(const struct transfer *t)
+{
+	return t->op == WIRE_OP_SENDFD;
+}
 
 static inline uint32_t transfer_flags(const struct transfer *t)
 {

@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Of what is in memory, read ahead, and lent to pipes. (Where pages are larger, some questions are asked more often.) */
+enum { OS_PAGE_BYTES = 4096 };
+
 /*
  * Opens a file for reading below the directory `root_fd`: absolute paths, "..", and symbolic links stay inside, magic
  * links (/proc/PID/fd) are refused, a FIFO does not block. A descriptor, or -1 and errno.

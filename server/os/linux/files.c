@@ -187,11 +187,10 @@ struct cachestat {
 	uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 
-enum { PAGE_BYTES = 4096 };
-
 enum os_heat os_presence(int fd, off_t offset, uint64_t n, uint64_t ahead)
 {
-	const uint64_t first = (uint64_t)offset / PAGE_BYTES, last = ((uint64_t)offset + n + ahead - 1) / PAGE_BYTES;
+	const uint64_t first = (uint64_t)offset / OS_PAGE_BYTES,
+		       last = ((uint64_t)offset + n + ahead - 1) / OS_PAGE_BYTES;
 	struct cachestat_range range = {.off = (uint64_t)offset, .len = n + ahead};
 	struct cachestat found = {0};
 
@@ -214,7 +213,7 @@ enum os_heat os_heat(int fd, off_t offset, uint64_t n, uint64_t ahead)
 		return heat;
 	if (os_read_cached(fd, &byte, 1, last) != 1)
 		return OS_HEAT_COLD;
-	if (last / PAGE_BYTES > offset / PAGE_BYTES && os_read_cached(fd, &byte, 1, offset) != 1)
+	if (last / OS_PAGE_BYTES > offset / OS_PAGE_BYTES && os_read_cached(fd, &byte, 1, offset) != 1)
 		return OS_HEAT_COLD;
 	return OS_HEAT_HOT;
 }
@@ -323,8 +322,8 @@ static void set_pages(struct os_pages *p, uint32_t first, uint32_t count)
 static void note_pages(int file, struct os_pages *p, uint32_t first, uint32_t count)
 {
 	struct cachestat_range range = {
-		.off = (uint64_t)p->offset + (uint64_t)first * PAGE_BYTES,
-		.len = (uint64_t)count * PAGE_BYTES,
+		.off = (uint64_t)p->offset + (uint64_t)first * OS_PAGE_BYTES,
+		.len = (uint64_t)count * OS_PAGE_BYTES,
 	};
 	struct cachestat found = {0};
 
@@ -340,9 +339,9 @@ static void note_pages(int file, struct os_pages *p, uint32_t first, uint32_t co
 
 void os_note_pages(int file, off_t offset, size_t n, struct os_pages *out)
 {
-	const off_t first = offset / PAGE_BYTES, last = (offset + (off_t)n - 1) / PAGE_BYTES;
+	const off_t first = offset / OS_PAGE_BYTES, last = (offset + (off_t)n - 1) / OS_PAGE_BYTES;
 
-	*out = (struct os_pages){.offset = first * PAGE_BYTES, .known = n > 0 && last - first < OS_PAGES_MAX};
+	*out = (struct os_pages){.offset = first * OS_PAGE_BYTES, .known = n > 0 && last - first < OS_PAGES_MAX};
 	if (!out->known)
 		return;
 	out->count = (uint32_t)(last - first + 1);
@@ -364,8 +363,8 @@ void os_drop_other_pages(int file, const struct os_pages *before)
 		while (i < before->count && !is_there(before, i))
 			i++;
 		if (i > first)
-			posix_fadvise(file, before->offset + (off_t)first * PAGE_BYTES, (off_t)(i - first) * PAGE_BYTES,
-				POSIX_FADV_DONTNEED);
+			posix_fadvise(file, before->offset + (off_t)first * OS_PAGE_BYTES,
+				(off_t)(i - first) * OS_PAGE_BYTES, POSIX_FADV_DONTNEED);
 	}
 }
 
@@ -396,7 +395,7 @@ uint64_t os_pipe_budget(void)
 		text[n] = '\0';
 		pages = strtoull(text, NULL, 10);
 	}
-	return pages == 0 ? UINT64_MAX : pages * 4096; /* 0: no limit */
+	return pages == 0 ? UINT64_MAX : pages * OS_PAGE_BYTES; /* 0: no limit */
 }
 
 /*
