@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vector>
 
 namespace
 {
@@ -236,6 +237,118 @@ TEST_F(ExamplesTest, Readme)
 	EXPECT_TRUE(same_content(read_whole("/etc/passwd"), out.text));
 	// Its daemon leaves with it; the socket's going is the last thing seen of it.
 	EXPECT_TRUE(eventually([] { return access("/tmp/sendfiled.readme.lock", F_OK) != 0; }));
+}
+
+// The blocks of libsendfiled(3) that are programs, or parts of one.
+std::vector<std::string> manual_programs()
+{
+	std::ifstream in(SOURCE_DIR "/doc/libsendfiled.3");
+	std::vector<std::string> out;
+	std::string line, block;
+	bool inside = false;
+
+	while (std::getline(in, line)) {
+		if (line == ".Ed" && block.rfind("#include <sendfiled", 0) == 0)
+			out.push_back(block);
+		if (line == ".Bd -literal" || line == ".Ed") {
+			inside = line != ".Ed";
+			block.clear();
+			continue;
+		}
+		for (size_t at; (at = line.find("\\e")) != std::string::npos;)
+			line.replace(at, 2, "\\");
+		if (inside)
+			block += line + "\n";
+	}
+	return out;
+}
+
+class Manual : public ExamplesTest
+{
+      protected:
+	void build(const std::string &program)
+	{
+		const std::string source = dir() + "/example.c";
+
+		write_whole(source, program);
+		const Output compiled =
+			run(std::string(TEST_CC) + " -Wall -Wextra -Werror -I" SOURCE_DIR "/include " + SANITIZE_FLAGS +
+				" " + source + " " BUILD_DIR "/libsendfiled.a -o " + dir() + "/example 2>&1");
+		ASSERT_EQ(0, compiled.status) << compiled.text;
+	}
+};
+
+TEST_F(Manual, AFileToStandardOutput)
+{
+	const std::vector<std::string> programs = manual_programs();
+
+	ASSERT_EQ(2U, programs.size());
+	ASSERT_NO_FATAL_FAILURE(build(programs[0]));
+	start();
+	const std::string content = add_file("file", 300000);
+	const std::string call = dir() + "/example " + daemon().socket_dir() + " test ";
+	const Output out = run(call + "file 2>" + dir() + "/stderr");
+	EXPECT_EQ(0, out.status) << complaint();
+	EXPECT_TRUE(same_content(content, out.text));
+	EXPECT_NE(0, run(call + "missing 2>" + dir() + "/stderr").status);
+	EXPECT_NE(std::string::npos, complaint().find("missing: No such file or directory")) << complaint();
+	expect_idle();
+}
+
+// With what a server around it would do: it knows the file from an open, and asks for a part of it. With a fourth argument
+// it has the file changed in between.
+const char around_206[] = R"(
+#include <stdlib.h>
+#include <unistd.h>
+
+int main(int argc, char *argv[])
+{
+	struct sfd_queue *q = sfd_queue_new(sfd_connect(argv[1], "test"), 8);
+	struct sfd_file_info known = {0};
+	struct sfd_event e;
+
+	if (argc < 3 || !q || sfd_queue_open(q, argv[2], 0, 0, NULL, 1) < 0)
+		return 2;
+	while (sfd_queue_wait(q, &e, 1, -1) == 1 && e.type != SFD_EV_INFO)
+		;
+	known = e.info;
+	sfd_queue_cancel(q, 1);
+	if (argc > 3 && system(argv[3]) != 0)
+		return 3;
+	if (send_206(q, argv[2], STDOUT_FILENO, &known, 1000, 500, 2) < 0)
+		return 4;
+	while (sfd_queue_wait(q, &e, 1, -1) == 1 && (e.user_data != 2 || e.type != SFD_EV_DONE))
+		;
+	sfd_queue_free(q);
+	return e.stat == SFD_STAT_CHANGED ? 5 : e.stat != SFD_STAT_OK;
+}
+)";
+
+TEST_F(Manual, APartOfAFileOverHttp)
+{
+	const std::vector<std::string> programs = manual_programs();
+	struct stat st = {};
+	char etag[100];
+
+	ASSERT_EQ(2U, programs.size());
+	ASSERT_NO_FATAL_FAILURE(build(programs[1] + around_206));
+	start();
+	const std::string content = add_file("file", 300000);
+	const std::string call = dir() + "/example " + daemon().socket_dir() + " file";
+	ASSERT_EQ(0, stat(in_root("file").c_str(), &st));
+	snprintf(etag, sizeof etag, "ETag: \"%llx-%llx-%llx.%09lu\"\r\n", static_cast<unsigned long long>(st.st_dev),
+		static_cast<unsigned long long>(st.st_ino), static_cast<unsigned long long>(st.st_mtim.tv_sec),
+		static_cast<unsigned long>(st.st_mtim.tv_nsec));
+	const Output out = run(call);
+	EXPECT_EQ(0, WEXITSTATUS(out.status));
+	EXPECT_EQ("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-1499/300000\r\nContent-Length: 500\r\n" +
+			  std::string(etag) + "\r\n" + content.substr(1000, 500),
+		out.text);
+	/* Changed since: not a byte of the answer. */
+	const Output changed = run(call + " 'chmod 604 " + in_root("file") + "'");
+	EXPECT_EQ(5, WEXITSTATUS(changed.status));
+	EXPECT_EQ("", changed.text);
+	expect_idle();
 }
 
 } // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // What a worker asks of the kernel, under all the load there is: nothing but what doc/architecture.md lists, each with the
 // reason why it cannot block.
+#include "test/support/asking.h"
 #include "test/support/datagram.h"
 #include "test/support/fixture.h"
 #include "test/support/run.h"
@@ -13,8 +14,10 @@
 #include <sendfiled/sendfiled.h>
 #include <set>
 #include <sstream>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 namespace
 {
@@ -281,6 +284,41 @@ class Trace : public SfdTest, public ::testing::WithParamInterface<unsigned>
 		}
 	}
 
+	// Each option, where it makes a worker call something, to each kind of destination; and files that are open already.
+	void with_options()
+	{
+		const std::string path = in_root("large");
+		const Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC)), memory(memfd_create("memory", MFD_CLOEXEC));
+		char text[] = "header and trailer";
+		const iovec iov = {text, sizeof text};
+
+		ASSERT_EQ(static_cast<ssize_t>(sizeof text), write(memory, text, sizeof text));
+		for (const unsigned flags : {0U, unsigned{SFD_NODISKIO}, unsigned{SFD_NOCACHE}, unsigned{SFD_SYNC},
+			     unsigned{SFD_USER_READAHEAD}}) {
+			for (const DestType &type : all_dest_types()) {
+				sfd_opts opts = {};
+
+				opts.flags = flags;
+				opts.headers = opts.trailers = &iov;
+				opts.hdr_cnt = opts.trl_cnt = 1;
+				opts.timeout_ms = 60000;
+				opts.max_rate = 100000000;
+				for (const int source : {-1, -2, int{file}, int{memory}}) {
+					const char *name = source == -1 ? "small" : source == -2 ? "large" : "";
+					Dest dest(type, dir());
+					Asked asked(Form::One, srv());
+
+					dest.start_reading();
+					asked.send({name, source}, dest.fd(), &opts);
+					const int stat = asked.end().stat;
+					EXPECT_TRUE(stat == SFD_STAT_OK || (flags == SFD_NODISKIO && stat == EBUSY))
+						<< type << ", " << name << ": " << sfd_strstat(stat);
+					dest.finish();
+				}
+			}
+		}
+	}
+
 	void idle()
 	{
 		/* It looks around now and then when nothing happens. */
@@ -300,6 +338,7 @@ TEST_P(Trace, OnlyDocumentedCalls)
 	ASSERT_NO_FATAL_FAILURE(errors());
 	ASSERT_NO_FATAL_FAILURE(crowd());
 	ASSERT_NO_FATAL_FAILURE(second_messages());
+	ASSERT_NO_FATAL_FAILURE(with_options());
 	idle();
 	expect_idle();
 	if (workers.size() > 1) {
