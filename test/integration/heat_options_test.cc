@@ -172,7 +172,10 @@ TEST_P(HeatOptionsEach, NoDiskIoStopsAtTheFirstMissingPage)
 		if (told) {
 			EXPECT_EQ(EBUSY, w.stat) << sfd_strstat(w.stat);
 			EXPECT_EQ(there, w.bytes);
-			EXPECT_EQ(range(0, hot), pages_of("cold"));
+			/* None more; fewer, where the kernel let go of some by itself. */
+			const std::set<uint64_t> after = pages_of("cold");
+
+			EXPECT_TRUE(after.empty() || *after.rbegin() < hot) << *after.rbegin() << " of " << hot;
 		} else {
 			EXPECT_TRUE(w.stat == EBUSY || w.bytes == SIZE - 10) << sfd_strstat(w.stat);
 			EXPECT_LE(there, w.bytes);
