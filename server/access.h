@@ -4,14 +4,29 @@
 #define SFD_ACCESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 /* Stands for every sender that has no uid here, and is `nobody` on most systems: that we serve as it lets none in. */
 enum { UID_UNMAPPED = 65534 };
 
+enum { NAMES_MAX = 256 };
+
+/* What an option named that may be given again and again. */
+struct names {
+	const char *all[NAMES_MAX];
+	unsigned count;
+};
+
 struct access {
 	uid_t starter; /* who started the daemon */
 	uid_t serving; /* whom it runs as */
+	bool listed;   /* those below are served, and not `serving` for its own sake */
+	bool foreign;  /* so are senders outside our pid namespace */
+	bool unmapped; /* UID_UNMAPPED was named */
+	uid_t *users;  /* in ascending order; allocated */
+	gid_t *groups; /* allocated */
+	size_t user_count, group_count;
 };
 
 /* A client: what the kernel said of a datagram's sender. */
@@ -25,6 +40,12 @@ static inline bool owner_same(const struct owner *a, const struct owner *b)
 	return a->uid == b->uid && a->pid == b->pid;
 }
 
-bool access_allowed(const struct access *a, const struct owner *who);
+/*
+ * Has those served that the operator has named; members of groups are those of now. 0, or -1 with a line in `error`.
+ */
+int access_allow(struct access *a, const struct names *users, const struct names *groups, char *error, size_t size);
+
+/* `gid`: the sender's real group. */
+bool access_allowed(const struct access *a, const struct owner *who, gid_t gid);
 
 #endif

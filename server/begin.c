@@ -54,7 +54,7 @@ static void begin_opening(struct transfer *t, const struct wire_request *r, cons
 		.delay_ns = LEASE_RETRY_NS,
 		.offset = r->offset,
 		.length = r->length,
-		.device = path ? os_device_beneath(t->engine->root_fd, path) : t->file.device,
+		.device = path ? os_device_beneath(&t->engine->residency.root.dir, path) : t->file.device,
 		.path_len = r->path_len,
 	};
 	if (path)
@@ -149,7 +149,7 @@ static int open_at_once(struct engine *e, const struct wire_request *r, const ch
 	int err = EAGAIN;
 
 	if (residency_allows(&e->residency, e->loop.now_ns))
-		err = open_file(file, e->root_fd, path, true);
+		err = open_file(file, &e->residency.root.dir, path, true);
 	if (err == 0)
 		open_range(file, r->offset, r->length);
 	return err == EXDEV ? EAGAIN : err;

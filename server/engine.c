@@ -7,7 +7,6 @@
 int engine_init(struct engine *e, const struct engine_config *config)
 {
 	*e = (struct engine){
-		.root_fd = config->root_fd,
 		.pen = config->pen,
 		.columns = config->columns,
 		.own = &config->columns[config->slot],

@@ -30,7 +30,6 @@ struct engine {
 	struct pipes pipes;
 	struct residency residency;
 	struct chunk_size chunks[ENGINE_CHUNKS];
-	int root_fd; /* not owned */
 	struct journal_pen *pen;
 	struct stats *columns, *own;
 	unsigned column_count;
@@ -44,7 +43,6 @@ struct engine {
 };
 
 struct engine_config {
-	int root_fd;
 	struct journal_pen *pen;
 	struct stats *columns; /* shared by all workers */
 	unsigned column_count;

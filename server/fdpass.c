@@ -86,8 +86,10 @@ static int receive(int sock, void *buf, size_t size, void *control, int flags, s
 	m->fds_lost = (msg.msg_flags & MSG_CTRUNC) != 0;
 	collect_fds(m, &msg);
 	m->has_owner = os_get_credentials(&msg, &cred);
-	if (m->has_owner)
+	if (m->has_owner) {
 		m->owner = (struct owner){.uid = cred.uid, .pid = cred.pid};
+		m->gid = cred.gid;
+	}
 	return 0;
 }
 

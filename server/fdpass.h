@@ -17,6 +17,7 @@ struct fdpass {
 	bool fds_lost;  /* more descriptors came than there was room for */
 	bool has_owner; /* the kernel said who sent it */
 	struct owner owner;
+	gid_t gid; /* its real group */
 	unsigned nfds;
 	int fds[FDPASS_MAX + 1];
 };

@@ -29,7 +29,7 @@ static void settle(const struct helper_config *config)
 	unsigned n = 0;
 
 	keep[n++] = config->box;
-	keep[n++] = config->root_fd;
+	keep[n++] = config->root.dir.fd;
 	keep[n++] = config->life_fd;
 	for (unsigned i = 0; i < config->workers; i++)
 		keep[n++] = config->mailboxes[i];

@@ -18,7 +18,6 @@ struct helper_config {
 	int box;              /* where its jobs come from */
 	const int *mailboxes; /* workers', to answer to */
 	unsigned workers;
-	int root_fd;
 	int life_fd; /* end-of-file: the master is gone */
 	struct os_root root;
 	struct identity identity;

@@ -63,7 +63,6 @@ static int start(struct helpers *h, enum pool_kind kind, unsigned index)
 		.box = h->box_read[kind][index],
 		.mailboxes = h->config.mailboxes,
 		.workers = h->config.workers,
-		.root_fd = h->config.root_fd,
 		.life_fd = h->config.life_fd,
 		.root = *h->config.root,
 		.identity = *h->config.identity,

@@ -14,7 +14,6 @@ struct helpers_config {
 	struct pools *pools;
 	const int *mailboxes; /* workers' */
 	unsigned workers;
-	int root_fd;
 	int life_fd;
 	unsigned io_timeout_ms; /* 0: none */
 	const struct os_root *root;

@@ -279,7 +279,7 @@ static int judge(const struct inbox *in, struct delivery *d)
 	const void *bytes = journal_datagram(in->config.pen);
 	int err = wire_get_header(bytes, d->m.len, &d->h);
 
-	if (!d->m.has_owner || !access_allowed(&in->config.access, &d->m.owner))
+	if (!d->m.has_owner || !access_allowed(in->config.access, &d->m.owner, d->m.gid))
 		return EACCES;
 	if (d->m.data_cut)
 		return EMSGSIZE;

@@ -10,7 +10,7 @@
 
 struct inbox_config {
 	unsigned slot, generation, workers;
-	struct access access;
+	const struct access *access;
 	struct stats *stats; /* a column for each slot */
 	struct engine *engine;
 	struct queues *queues;

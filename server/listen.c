@@ -2,7 +2,6 @@
 #include "server/listen.h"
 
 #include "lib/wire.h"
-#include "server/access.h"
 #include "server/complaint.h"
 #include "server/os/process.h"
 
@@ -93,12 +92,36 @@ static int take_lock(struct listener *l, const char *name, const struct complain
 	}
 }
 
+/* unix(7): the file gets the socket's own mode, less the umask. */
+static int bind_as(int sock, const struct sockaddr_un *sa, mode_t mode)
+{
+	mode_t mask = umask(0);
+	int err = 0;
+
+	if (fchmod(sock, mode) < 0 || bind(sock, (const struct sockaddr *)sa, sizeof *sa) < 0)
+		err = errno;
+	umask(mask);
+	return err;
+}
+
+static int give(
+	const struct listener *l, const char *name, const struct listen_access *access, const struct complaint *c)
+{
+	if (access->uid == (uid_t)-1 && access->gid == (gid_t)-1)
+		return 0;
+	if (fchownat(l->dir, name, access->uid, access->gid, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	return complain(c, errno,
+		"cannot give the socket to user %d, group %d: %s; start as root, or leave out --socket-user and --socket-group",
+		(int)access->uid, (int)access->gid, strerror(errno));
+}
+
 /* Bound under another name and then renamed: what has the real name is always complete, and a stale one is replaced. */
-static int bind_socket(struct listener *l, const char *dir, const struct identity *id, const struct complaint *c)
+static int bind_socket(
+	struct listener *l, const char *dir, const struct listen_access *access, const struct complaint *c)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	char temp[32];
-	mode_t mask;
 	int err, n;
 
 	snprintf(temp, sizeof temp, ".sfd.%d", (int)getpid());
@@ -109,24 +132,19 @@ static int bind_socket(struct listener *l, const char *dir, const struct identit
 	if (l->sock < 0 || os_want_credentials(l->sock) < 0)
 		return complain(c, errno, "cannot make a socket: %s", strerror(errno));
 	unlinkat(l->dir, temp, 0); /* of a namesake that was killed: we hold the lock */
-	mask = umask(0177);
-	err = bind(l->sock, (struct sockaddr *)&sa, sizeof sa) < 0 ? errno : 0;
-	umask(mask);
+	err = bind_as(l->sock, &sa, access->mode);
 	if (err != 0)
 		return complain(c, err, "cannot bind a socket in %s: %s", dir, strerror(err));
-	if (id->change && id->uid != UID_UNMAPPED)
-		err = fchownat(l->dir, temp, id->uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0 ? errno : 0;
-	if (err == 0)
-		err = renameat(l->dir, temp, l->dir, l->socket_name) < 0 ? errno : 0;
-	if (err != 0) {
+	err = give(l, temp, access, c);
+	if (err == 0 && renameat(l->dir, temp, l->dir, l->socket_name) < 0)
+		err = complain(c, errno, "cannot set up the socket in %s: %s", dir, strerror(errno));
+	if (err != 0)
 		unlinkat(l->dir, temp, 0);
-		return complain(c, err, "cannot set up the socket in %s: %s", dir, strerror(err));
-	}
-	return 0;
+	return err;
 }
 
-int listener_open(
-	struct listener *l, const char *dir, const char *name, const struct identity *id, char *error, size_t size)
+int listener_open(struct listener *l, const char *dir, const char *name, const struct listen_access *access,
+	char *error, size_t size)
 {
 	const struct complaint c = {error, size};
 	char where[LISTEN_PATH_SIZE], path[LISTEN_PATH_SIZE];
@@ -146,7 +164,7 @@ int listener_open(
 	memcpy(l->lock_name + strlen(l->lock_name) - strlen("socket"), "lock", sizeof "lock");
 	err = take_lock(l, name, &c);
 	if (err == 0)
-		err = bind_socket(l, where, id, &c);
+		err = bind_socket(l, where, access, &c);
 	if (err != 0)
 		listener_close(l);
 	return err;

@@ -3,9 +3,8 @@
 #ifndef SFD_LISTEN_H
 #define SFD_LISTEN_H
 
-#include "server/privilege.h"
-
 #include <stddef.h>
+#include <sys/types.h>
 #include <sys/un.h>
 
 enum { LISTEN_PATH_SIZE = sizeof(((struct sockaddr_un *)0)->sun_path) };
@@ -21,13 +20,20 @@ struct listener {
 /* Where the socket of that daemon lies. `dir` NULL: the default. 0, or an errno and a line in `error`. */
 int listen_path(char *path, size_t path_size, const char *dir, const char *name, char *error, size_t size);
 
+/* Whose the socket is, and who may connect to it. */
+struct listen_access {
+	mode_t mode;
+	uid_t uid; /* (uid_t)-1, (gid_t)-1: as it comes */
+	gid_t gid;
+};
+
 /*
- * Takes the lock, then binds the socket, mode 0600, owned by who serves (if that is no `nobody`), in place of a stale
- * one. The default directory is made if it is missing. 0, or an errno (EADDRINUSE: a live daemon has that name) and a line
+ * Takes the lock, then binds the socket, in place of a stale one; under its name it never has another owner, group or mode
+ * than the given ones. The default directory is made if it is missing. 0, or an errno (EADDRINUSE: a live daemon has that name) and a line
  * in `error`; then nothing is left behind.
  */
-int listener_open(
-	struct listener *l, const char *dir, const char *name, const struct identity *id, char *error, size_t size);
+int listener_open(struct listener *l, const char *dir, const char *name, const struct listen_access *access,
+	char *error, size_t size);
 
 /* Removes socket and lock file. */
 void listener_close(struct listener *l);

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* sendfiled: the start-up order. */
+#include "server/account.h"
+#include "server/complaint.h"
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/master.h"
 #include "server/options.h"
-#include "server/os/files.h"
 #include "server/os/process.h"
-#include "server/os/root.h"
 #include "server/ping.h"
 #include "server/pipes.h"
 #include "server/privilege.h"
+#include "server/root.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,30 +46,11 @@ static void announce(struct announcement *a, int status)
 	a->fd = -1;
 }
 
-/* Which way files go depends on what the kernel and the root's file system can do: the operator is told. */
-static void log_root(const struct os_root *root, const char *path)
-{
-	const char *reads = "what cachestat(2) proves to be in memory, and little else,";
-
-	if (root->resident)
-		reads = "all of it";
-	else if (!root->tells_heat)
-		reads = "small files that are in memory";
-	if (root->local && root->opens_cached)
-		log_line(LOG_LEVEL_INFO,
-			"root %s: %s%s; workers open what is in memory, and send %s themselves; helpers do the rest",
-			path, root->fs, root->detached ? ", cloned without access times" : "", reads);
-	else
-		log_line(LOG_LEVEL_INFO, "root %s: %s; helpers open and read every file%s", path, root->fs,
-			root->local ? ""
-				    : "; content on a local file system, or bind-mounted from one, is served faster");
-}
-
 static void on_ready(void *arg)
 {
 	struct announcement *a = arg;
 
-	log_root(&a->root, a->root_path);
+	root_log(&a->root, a->root_path);
 	log_line(LOG_LEVEL_INFO, "ready");
 	if (a->detach) {
 		dup2(STDOUT_FILENO, STDERR_FILENO);
@@ -123,54 +105,50 @@ static int daemonize(struct announcement *a)
 	return leave_stdio();
 }
 
-/* The directory to serve; -1 and errno, said in the log. */
-static int open_root(const char *path)
-{
-	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int err;
+/* ---- Who is served */
 
-	if (fd < 0) {
-		log_line(LOG_LEVEL_ERROR, "cannot serve the root directory %s: %s; name another with -r", path,
-			strerror(errno));
-		return -1;
-	}
-	err = os_probe_open_beneath(fd);
-	if (err == EACCES) {
-		log_line(LOG_LEVEL_ERROR, "may not search the root directory %s; name another with -r, or chmod it",
-			path);
-	} else if (err != 0) {
-		log_line(LOG_LEVEL_ERROR,
-			"this kernel cannot confine opens to the root directory: openat2(2): %s; it needs Linux 5.6, and in a container a "
-			"seccomp profile that allows openat2",
-			strerror(err));
-	}
-	if (err != 0) {
-		close(fd);
-		errno = err;
-		return -1;
-	}
-	return fd;
+static int prepare_access(
+	const struct options *o, const struct identity *identity, struct access *access, char *error, size_t size)
+{
+	*access = (struct access){
+		.serving = identity->uid,
+		.foreign = o->allow_foreign_pidns,
+	};
+	return access_allow(access, &o->allow_users, &o->allow_groups, error, size);
 }
 
-/* As root, reading is done through a clone of the root's mounts that keeps no access times. */
-static int prepare_root(int root_fd, const char *path, struct os_root *root)
+/* It is the user's that serves, unless that is everybody's and nobody's. */
+static int prepare_socket(const struct options *o, const struct identity *identity, struct listen_access *access,
+	char *error, size_t size)
 {
-	int clone = geteuid() == 0 ? os_root_detach(root_fd) : -1;
+	const struct complaint c = {error, size};
+	gid_t own;
 
-	if (geteuid() == 0 && clone < 0)
-		log_line(LOG_LEVEL_WARNING, "cannot clone the root directory's mounts (%s): access times are kept",
-			strerror(errno));
-	if (clone >= 0) {
-		close(root_fd);
-		root_fd = clone;
-	}
-	if (os_root_look(root_fd, root) < 0) {
-		log_line(LOG_LEVEL_ERROR, "cannot look at the root directory %s: %s", path, strerror(errno));
-		close(root_fd);
-		return -1;
-	}
-	root->detached = clone >= 0;
-	return root_fd;
+	*access = (struct listen_access){
+		.mode = o->socket_mode,
+		.uid = identity->change && identity->uid != UID_UNMAPPED ? identity->uid : (uid_t)-1,
+		.gid = (gid_t)-1,
+	};
+	if (o->socket_user && account_user(o->socket_user, &access->uid, &own) < 0)
+		return complain(&c, -1, "no such user: '%s'; name an existing one with --socket-user", o->socket_user);
+	if (o->socket_group && account_group(o->socket_group, &access->gid) < 0)
+		return complain(
+			&c, -1, "no such group: '%s'; name an existing one with --socket-group", o->socket_group);
+	return 0;
+}
+
+/* All names, so that a mistake in one is said before anything is made. */
+static int resolve(
+	const struct options *o, struct identity *identity, struct access *access, struct listen_access *socket_access)
+{
+	char error[512];
+
+	if (identity_resolve(identity, o->user, o->group, error, sizeof error) == 0 &&
+		prepare_access(o, identity, access, error, sizeof error) == 0 &&
+		prepare_socket(o, identity, socket_access, error, sizeof error) == 0)
+		return 0;
+	log_line(LOG_LEVEL_ERROR, "%s", error);
+	return -1;
 }
 
 static unsigned worker_count(const struct options *o)
@@ -194,7 +172,6 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 {
 	struct master_config config = {
 		.options = o,
-		.starter = getuid(),
 		.parent_fd = parent_fd,
 		.detach = a->detach,
 		.workers = worker_count(o),
@@ -202,29 +179,27 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 		.ready_arg = a,
 	};
 	struct identity identity;
+	struct access access;
+	struct listen_access socket_access;
 	struct listener listener;
 	char error[512];
 	int err;
 
-	if (identity_resolve(&identity, o->user, o->group, error, sizeof error) < 0) {
-		log_line(LOG_LEVEL_ERROR, "%s", error);
+	if (resolve(o, &identity, &access, &socket_access) < 0)
 		return fail(a, EINVAL, EX_CONFIG);
-	}
 	config.identity = &identity;
+	config.access = &access;
 	config.max_pipes = pipes_share(config.workers, o->readers);
 	config.max_queues = limits_queues(limits_hard());
 	config.max_transfers = limits_apply(o->max_transfers, config.workers,
 		limits_helper_fds(config.workers, o->readers) + config.max_queues, &config.worker_transfers);
 	if (config.max_transfers == 0)
 		return fail(a, EMFILE, EX_CONFIG);
-	config.root_fd = open_root(o->root);
-	if (config.root_fd >= 0)
-		config.root_fd = prepare_root(config.root_fd, o->root, &a->root);
-	if (config.root_fd < 0)
+	if (root_open(&a->root, o) < 0)
 		return fail(a, errno, EX_CONFIG);
 	config.root = &a->root;
 	a->root_path = o->root;
-	err = listener_open(&listener, o->socket_dir, o->name, &identity, error, sizeof error);
+	err = listener_open(&listener, o->socket_dir, o->name, &socket_access, error, sizeof error);
 	if (err != 0) {
 		log_line(LOG_LEVEL_ERROR, "%s", error);
 		return fail(a, err, err == EADDRINUSE ? EX_UNAVAILABLE : EX_CONFIG);

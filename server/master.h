@@ -12,8 +12,7 @@ struct master_config {
 	const struct options *options;
 	struct listener *listener;
 	const struct identity *identity;
-	uid_t starter;
-	int root_fd;
+	const struct access *access;
 	const struct os_root *root;
 	int parent_fd; /* readable when the process to keep in step with has ended; -1: none */
 	unsigned workers;

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/open.h"
 
-#include "server/os/files.h"
-
 #include <errno.h>
 #include <unistd.h>
 
 /* What is no regular file is EINVAL: a socket, a device without a driver (ENXIO), a device where none may be opened. */
-static int explain(int root_fd, const char *path, bool cached, int err)
+static int explain(const struct os_dir *dir, const char *path, bool cached, int err)
 {
 	mode_t type;
 
@@ -15,7 +13,7 @@ static int explain(int root_fd, const char *path, bool cached, int err)
 		return EINVAL;
 	if (err != EACCES)
 		return err;
-	type = os_type_beneath(root_fd, path, cached);
+	type = os_type_beneath(dir, path, cached);
 	return type == S_IFCHR || type == S_IFBLK ? EINVAL : EACCES;
 }
 
@@ -26,13 +24,13 @@ static int look_at(struct opened *file)
 	return S_ISREG(file->st.st_mode) ? 0 : EINVAL;
 }
 
-int open_file(struct opened *out, int root_fd, const char *path, bool cached)
+int open_file(struct opened *out, const struct os_dir *dir, const char *path, bool cached)
 {
 	int err;
 
-	out->fd = cached ? os_open_cached(root_fd, path) : os_open_beneath(root_fd, path);
+	out->fd = cached ? os_open_cached(dir, path) : os_open_beneath(dir, path);
 	if (out->fd < 0)
-		return explain(root_fd, path, cached, errno);
+		return explain(dir, path, cached, errno);
 	err = look_at(out);
 	if (err != 0) {
 		close(out->fd);

@@ -3,6 +3,8 @@
 #ifndef SFD_OPEN_H
 #define SFD_OPEN_H
 
+#include "server/os/files.h"
+
 #include <sendfiled/sendfiled.h>
 
 #include <stdbool.h>
@@ -18,11 +20,11 @@ struct opened {
 };
 
 /*
- * Opens a path, checked by request_check(), below `root_fd`. Regular files only: anything else is EINVAL, and a FIFO does
+ * Opens a path, checked by request_check(), below `dir`. Regular files only: anything else is EINVAL, and a FIFO does
  * not block. 0, or the errno that is the client's answer; then nothing is open. Waits for a disk or a server, unless only
  * what is `cached` is asked for: see os_open_cached(); errors that a wait might change are then EAGAIN and EXDEV.
  */
-int open_file(struct opened *out, int root_fd, const char *path, bool cached);
+int open_file(struct opened *out, const struct os_dir *dir, const char *path, bool cached);
 
 /* Cuts a range at the end of the file. */
 void open_range(struct opened *file, int64_t offset, uint64_t length);

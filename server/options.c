@@ -22,6 +22,14 @@ enum {
 	OPT_MAX_READAHEAD,
 	OPT_MAX_RATE_PER_USER,
 	OPT_BUSY_POLL,
+	OPT_SOCKET_MODE,
+	OPT_SOCKET_USER,
+	OPT_SOCKET_GROUP,
+	OPT_ALLOW_USER,
+	OPT_ALLOW_GROUP,
+	OPT_ALLOW_FOREIGN_PIDNS,
+	OPT_NO_SYMLINKS,
+	OPT_ONE_FILE_SYSTEM,
 };
 
 const char options_help[] =
@@ -38,6 +46,15 @@ const char options_help[] =
 	"  -t, --open-timeout MS     how long an opened file waits to be sent (30000)\n"
 	"  -u, --user USER           started as root: the user that serves (sendfiled, else nobody)\n"
 	"  -g, --group GROUP         started as root: the group that serves (the user's own)\n"
+	"      --socket-mode MODE    who may connect: the socket file's mode, in octal (0600)\n"
+	"      --socket-user USER, --socket-group GROUP\n"
+	"                            whose the socket file is\n"
+	"      --allow-user USER, --allow-group GROUP\n"
+	"                            who is served, besides root and the user who starts the daemon;\n"
+	"                            may be repeated (the user that serves)\n"
+	"      --allow-foreign-pidns serve processes of other PID namespaces, too\n"
+	"      --no-symlinks         refuse paths that lead over symbolic links\n"
+	"      --one-file-system     refuse paths that lead onto another file system\n"
 	"      --workers N           worker processes (the number of online CPUs)\n"
 	"      --readers N           the most helpers of each kind: that open, read, write (16)\n"
 	"      --readers-per-device N\n"
@@ -78,6 +95,14 @@ static const struct option long_options[] = {
 	{"max-readahead", required_argument, NULL, OPT_MAX_READAHEAD},
 	{"max-rate-per-user", required_argument, NULL, OPT_MAX_RATE_PER_USER},
 	{"busy-poll", required_argument, NULL, OPT_BUSY_POLL},
+	{"socket-mode", required_argument, NULL, OPT_SOCKET_MODE},
+	{"socket-user", required_argument, NULL, OPT_SOCKET_USER},
+	{"socket-group", required_argument, NULL, OPT_SOCKET_GROUP},
+	{"allow-user", required_argument, NULL, OPT_ALLOW_USER},
+	{"allow-group", required_argument, NULL, OPT_ALLOW_GROUP},
+	{"allow-foreign-pidns", no_argument, NULL, OPT_ALLOW_FOREIGN_PIDNS},
+	{"no-symlinks", no_argument, NULL, OPT_NO_SYMLINKS},
+	{"one-file-system", no_argument, NULL, OPT_ONE_FILE_SYSTEM},
 	{"ping", no_argument, NULL, OPT_PING},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -148,6 +173,53 @@ static int take_numbered(struct options *o, int opt, const char *arg, const stru
 	return 1;
 }
 
+/* What chmod(1) takes as a number, the permissions only. */
+static int take_mode(unsigned *out, const char *arg, const struct complaint *c)
+{
+	char *end;
+	unsigned long n = strtoul(arg, &end, 8);
+
+	if (*arg < '0' || *arg > '7' || *end != '\0' || n > 0777)
+		return complain(c, -1, "--socket-mode takes an octal number from 0 to 777, not '%s'", arg);
+	*out = (unsigned)n;
+	return 0;
+}
+
+static int take_name(struct names *names, const char *option, const char *arg, const struct complaint *c)
+{
+	if (names->count == NAMES_MAX)
+		return complain(c, -1, "%s may be given %d times; name a group instead", option, NAMES_MAX);
+	names->all[names->count++] = arg;
+	return 0;
+}
+
+/* Options about who is served, and what. 0, or -1; 1: it is none of these. */
+static int take_policy(struct options *o, int opt, const char *arg, const struct complaint *c)
+{
+	switch (opt) {
+	case OPT_SOCKET_MODE:
+		return take_mode(&o->socket_mode, arg, c);
+	case OPT_SOCKET_USER:
+		o->socket_user = arg;
+		return 0;
+	case OPT_SOCKET_GROUP:
+		o->socket_group = arg;
+		return 0;
+	case OPT_ALLOW_USER:
+		return take_name(&o->allow_users, "--allow-user", arg, c);
+	case OPT_ALLOW_GROUP:
+		return take_name(&o->allow_groups, "--allow-group", arg, c);
+	case OPT_ALLOW_FOREIGN_PIDNS:
+		return set(&o->allow_foreign_pidns);
+	case OPT_NO_SYMLINKS:
+		return set(&o->no_symlinks);
+	case OPT_ONE_FILE_SYSTEM:
+		return set(&o->one_file_system);
+	default:
+		return 1;
+	}
+}
+
 static int take_ready_fd(struct options *o, const char *arg, const struct complaint *c)
 {
 	unsigned n = 0;
@@ -165,6 +237,8 @@ static int take_option(struct options *o, int opt, const char *arg, const struct
 {
 	int taken = take_numbered(o, opt, arg, c);
 
+	if (taken > 0)
+		taken = take_policy(o, opt, arg, c);
 	if (taken <= 0)
 		return taken;
 	switch (opt) {
@@ -235,6 +309,7 @@ int options_parse(struct options *o, int argc, char *argv[], char *error, size_t
 		.idle_timeout_ms = IDLE_TIMEOUT_DEFAULT_MS,
 		.max_readahead = READAHEAD_DEFAULT,
 		.busy_poll_us = BUSY_POLL_DEFAULT_US,
+		.socket_mode = SOCKET_MODE_DEFAULT,
 		.ready_fd = -1,
 	};
 	optind = 0; /* glibc: start over, also when called again */

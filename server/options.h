@@ -3,6 +3,8 @@
 #ifndef SFD_OPTIONS_H
 #define SFD_OPTIONS_H
 
+#include "server/access.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,6 +23,7 @@ enum {
 	IDLE_TIMEOUT_DEFAULT_MS = 60000,
 	READAHEAD_DEFAULT = 1024, /* pages */
 	READAHEAD_MAX = 1024 * 1024,
+	SOCKET_MODE_DEFAULT = 0600,
 };
 
 enum action {
@@ -38,6 +41,10 @@ struct options {
 	const char *socket_dir; /* NULL: the default */
 	const char *user;       /* NULL: the default */
 	const char *group;
+	struct names allow_users, allow_groups;
+	const char *socket_user; /* NULL: the default */
+	const char *socket_group;
+	unsigned socket_mode;
 	unsigned max_transfers;
 	unsigned open_timeout_ms;
 	unsigned readers; /* of each kind: those that open, read, write */
@@ -48,6 +55,9 @@ struct options {
 	uint64_t max_rate_per_user; /* bytes per second; 0: no limit */
 	unsigned busy_poll_us;      /* 0: not at all */
 	unsigned workers;           /* 0: one for each online CPU */
+	bool allow_foreign_pidns;
+	bool no_symlinks;
+	bool one_file_system;
 	bool daemonize;
 	bool sync_parent;
 	int ready_fd; /* -1: nobody waits to hear how the start went */

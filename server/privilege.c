@@ -1,61 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/privilege.h"
 
+#include "server/account.h"
 #include "server/complaint.h"
 
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <unistd.h>
-
-/* A decimal id; false for anything else, and for the two that setresuid(2) takes as "leave it". */
-static bool parse_id(const char *text, unsigned *out)
-{
-	char *end;
-	unsigned long n;
-
-	errno = 0;
-	n = strtoul(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || n >= UINT32_MAX)
-		return false;
-	*out = (unsigned)n;
-	return true;
-}
-
-static int find_user(struct identity *id, const char *user)
-{
-	const struct passwd *pw = getpwnam(user);
-	unsigned n;
-
-	if (pw) {
-		id->uid = pw->pw_uid;
-		id->gid = pw->pw_gid;
-		return 0;
-	}
-	if (!parse_id(user, &n))
-		return -1;
-	id->uid = n;
-	pw = getpwuid(n);
-	id->gid = pw ? pw->pw_gid : n;
-	return 0;
-}
-
-static int find_group(struct identity *id, const char *group)
-{
-	const struct group *gr = getgrnam(group);
-	unsigned n;
-
-	if (gr) {
-		id->gid = gr->gr_gid;
-		return 0;
-	}
-	if (!parse_id(group, &n))
-		return -1;
-	id->gid = n;
-	return 0;
-}
 
 static int refuse_other(const struct identity *id, const struct identity *wanted, const struct complaint *c)
 {
@@ -73,9 +25,9 @@ int identity_resolve(struct identity *id, const char *user, const char *group, c
 	*id = wanted;
 	if (!user && root)
 		user = getpwnam("sendfiled") ? "sendfiled" : "nobody";
-	if (user && find_user(&wanted, user) < 0)
+	if (user && account_user(user, &wanted.uid, &wanted.gid) < 0)
 		return complain(&c, -1, "no such user: '%s'; name an existing one with -u", user);
-	if (group && find_group(&wanted, group) < 0)
+	if (group && account_group(group, &wanted.gid) < 0)
 		return complain(&c, -1, "no such group: '%s'; name an existing one with -g", group);
 	if (!root)
 		return refuse_other(id, &wanted, &c);

@@ -15,12 +15,12 @@ static enum open_reason reason_of(const struct work *w)
 
 	if (!w->config->root.local || !w->config->root.opens_cached)
 		return OPEN_OTHER;
-	fd = os_open_cached(w->config->root_fd, w->path);
+	fd = os_open_cached(&w->config->root.dir, w->path);
 	if (fd >= 0) {
 		close(fd);
 		return OPEN_COLD;
 	}
-	return errno == EAGAIN && !os_is_beyond_mount(w->config->root_fd, w->path) ? OPEN_LINK : OPEN_OTHER;
+	return errno == EAGAIN && !os_is_beyond_mount(&w->config->root.dir, w->path) ? OPEN_LINK : OPEN_OTHER;
 }
 
 static enum open_reason reason_of_error(int err)
@@ -38,7 +38,7 @@ static enum open_reason reason_of_error(int err)
 void reader_open(struct work *w)
 {
 	struct opened file;
-	int err = open_file(&file, w->config->root_fd, w->path, false);
+	int err = open_file(&file, &w->config->root.dir, w->path, false);
 
 	if (err != 0) {
 		w->answer.err = err;

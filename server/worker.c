@@ -307,7 +307,7 @@ static void settle(const struct worker_config *config)
 	registry_each(config->registry, keep_queue, &keeping);
 	n = keeping.n;
 	keep[n++] = config->request_sock;
-	keep[n++] = config->root_fd;
+	keep[n++] = config->root->dir.fd;
 	keep[n++] = config->life_fd;
 	keep[n++] = config->ready_fd;
 	keep[n++] = config->mail_fd;
@@ -327,7 +327,7 @@ static void settle(const struct worker_config *config)
 /* Every request would be refused, which may be what the operator wants to find out now. */
 static void check_root(const struct worker_config *config)
 {
-	if (config->slot == 0 && os_probe_open_beneath(config->root_fd) == EACCES)
+	if (config->slot == 0 && os_probe_open_beneath(&config->root->dir) == EACCES)
 		log_line(LOG_LEVEL_WARNING,
 			"uid %u may not search the root directory: requests will fail with EACCES; chmod it or use -u",
 			(unsigned)geteuid());
@@ -394,7 +394,6 @@ static int open_journal(struct worker *w)
 static struct worker *worker_new(const struct worker_config *config)
 {
 	struct engine_config engine = {
-		.root_fd = config->root_fd,
 		.columns = config->stats,
 		.column_count = config->workers,
 		.slot = config->slot,

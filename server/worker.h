@@ -27,7 +27,6 @@ struct worker_config {
 	unsigned readers;                /* of each kind */
 	unsigned max_pipes;              /* for cold bytes */
 	int request_sock;                /* shared by all workers */
-	int root_fd;                     /* the directory that is served */
 	int life_fd;                     /* end-of-file: the master is gone */
 	int ready_fd;                    /* gets one byte when the worker serves; closed then */
 	int mail_fd;                     /* this slot's mailbox */
@@ -41,7 +40,7 @@ struct worker_config {
 	struct pools *pools;
 	const struct os_root *root;
 	struct stats *stats; /* a column for each slot */
-	struct access access;
+	const struct access *access;
 	struct identity identity;
 };
 

@@ -10,12 +10,19 @@
 /* Of what is in memory, read ahead, and lent to pipes. (Where pages are larger, some questions are asked more often.) */
 enum { OS_PAGE_BYTES = 4096 };
 
+/* A directory that paths never leave. */
+struct os_dir {
+	int fd;
+	bool no_symlinks;     /* a path that meets a symbolic link is refused, ELOOP, */
+	bool one_file_system; /* and one that meets a mount point, EXDEV */
+};
+
 /*
- * Opens a file for reading below the directory `root_fd`: absolute paths, "..", and symbolic links stay inside, magic
- * links (/proc/PID/fd) are refused, a FIFO does not block. A descriptor, or -1 and errno.
+ * Opens a file for reading below the directory: absolute paths, "..", and symbolic links stay inside, magic links
+ * (/proc/PID/fd) are refused, a FIFO does not block. A descriptor, or -1 and errno.
  * Linux: openat2(2), since 5.6.
  */
-int os_open_beneath(int root_fd, const char *path);
+int os_open_beneath(const struct os_dir *dir, const char *path);
 
 /*
  * The same for what is in memory and on the root's own file system: it never waits for a disk or a file system's server.
@@ -23,25 +30,25 @@ int os_open_beneath(int root_fd, const char *path);
  * EINVAL (the system cannot do this at all), or what os_open_beneath() would say.
  * Linux: RESOLVE_CACHED, since 5.12.
  */
-int os_open_cached(int root_fd, const char *path);
+int os_open_cached(const struct os_dir *dir, const char *path);
 
 /*
  * The device (st_dev) on which a path below the root ends, as far as that is in memory: that of its deepest directory that
  * is. Never waits. 0 if nothing is known.
  */
-uint64_t os_device_beneath(int root_fd, const char *path);
+uint64_t os_device_beneath(const struct os_dir *dir, const char *path);
 
 /* The type (S_IFMT) of what a path below the root names, or 0. Waits as os_open_beneath() does, unless `cached`. */
-mode_t os_type_beneath(int root_fd, const char *path, bool cached);
+mode_t os_type_beneath(const struct os_dir *dir, const char *path, bool cached);
 
 /*
  * Whether a path below the root leads across a mount point. Waits as os_open_beneath() does. (os_open_cached() does not tell:
  * it says EAGAIN before it comes to that.)
  */
-bool os_is_beyond_mount(int root_fd, const char *path);
+bool os_is_beyond_mount(const struct os_dir *dir, const char *path);
 
 /* 0 if os_open_beneath() works here and confines; else errno (Linux: ENOSYS, or EPERM from a seccomp filter). */
-int os_probe_open_beneath(int root_fd);
+int os_probe_open_beneath(const struct os_dir *dir);
 
 /* What is known of any descriptor without asking a file system's server: it cannot hang. */
 struct os_look {

@@ -3,10 +3,13 @@
 #ifndef SFD_OS_ROOT_H
 #define SFD_OS_ROOT_H
 
+#include "server/os/files.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
 struct os_root {
+	struct os_dir dir;  /* not owned */
 	char fs[16];        /* its name, for the log: "ext4" */
 	uint64_t device;    /* st_dev */
 	uint64_t readahead; /* how many bytes the system may read beyond what is asked for */
@@ -16,6 +19,7 @@ struct os_root {
 	bool tells_heat;    /* os_heat() knows, at least of some files */
 	bool updates_atime; /* reading may write to the file system: an access time that is due */
 	bool strict_atime;  /* and is so every time */
+	bool kernel;        /* its files are no files: the kernel makes up what is read, of whoever reads */
 	bool nowait_waits;  /* to read without waiting may wait all the same: Linux, btrfs */
 	bool detached;      /* os_root_detach() was done */
 };

@@ -241,7 +241,7 @@ class RootKinds : public SfdTest
 		const size_t before = last();
 		Counters out;
 
-		kill(daemon().master(), SIGUSR1);
+		daemon().signal(SIGUSR1);
 		EXPECT_TRUE(eventually([&] {
 			const std::string log = daemon().log();
 			return last() != before && log.find('\n', last()) != std::string::npos;

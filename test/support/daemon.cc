@@ -114,20 +114,32 @@ int Daemon::start(const DaemonOptions &options)
 	return read_status(ready.out);
 }
 
-pid_t Daemon::master() const
+// The first of that name from there on down; -1.
+static pid_t find_daemon(pid_t from)
 {
-	const auto is_daemon = [](pid_t pid) {
-		return read_whole("/proc/" + std::to_string(pid) + "/comm") == "sendfiled\n";
-	};
+	if (read_whole("/proc/" + std::to_string(from) + "/comm") == "sendfiled\n")
+		return from;
+	for (pid_t child : children_of(from)) {
+		const pid_t found = find_daemon(child);
 
-	/* The wrapper may have become the daemon, by exec(3). */
-	if (options_.wrapper.empty() || is_daemon(pid_))
-		return pid_;
-	for (pid_t child : children_of(pid_)) {
-		if (is_daemon(child))
-			return child;
+		if (found > 0)
+			return found;
 	}
 	return -1;
+}
+
+pid_t Daemon::master() const
+{
+	/* The wrapper may have become the daemon, by exec(3). */
+	return options_.wrapper.empty() || pid_ <= 0 ? pid_ : find_daemon(pid_);
+}
+
+/* To kill(2), -1 is everybody. */
+bool Daemon::signal(int signo) const
+{
+	const pid_t pid = master();
+
+	return pid > 0 && kill(pid, signo) == 0;
 }
 
 // Workers are called "sendfiled-w" and their number; what else the master has started are helpers.
@@ -193,7 +205,8 @@ int Daemon::stop(int signo)
 
 	if (pid_ <= 0)
 		return -1;
-	kill(signo == SIGKILL ? pid_ : master(), signo);
+	if (signo == SIGKILL || !signal(signo))
+		kill(pid_, signo);
 	if (!await_exit(pid_, &status)) {
 		ADD_FAILURE() << "the daemon does not leave on signal " << signo << "; its log:\n" << log();
 		kill(pid_, SIGKILL);

@@ -38,6 +38,8 @@ class Daemon
 		return pid_;
 	}
 	pid_t master() const;
+	// To the master. False if there is none.
+	bool signal(int signo) const;
 	std::vector<pid_t> workers() const;
 	// Those that open, read and write files for them.
 	std::vector<pid_t> helpers() const;

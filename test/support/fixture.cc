@@ -123,7 +123,7 @@ std::map<std::string, uint64_t> SfdTest::counters()
 	std::map<std::string, uint64_t> out;
 	std::string text;
 
-	EXPECT_EQ(0, kill(daemon().master(), SIGUSR1));
+	EXPECT_TRUE(daemon().signal(SIGUSR1));
 	EXPECT_TRUE(eventually([&] {
 		text = daemon().log().substr(before);
 		const size_t at = text.find(" helpers: ");

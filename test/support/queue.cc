@@ -355,7 +355,7 @@ uint64_t active_transfers(const Daemon &daemon)
 	size_t at = std::string::npos;
 	std::string text;
 
-	EXPECT_EQ(0, kill(daemon.master(), SIGUSR1));
+	EXPECT_TRUE(daemon.signal(SIGUSR1));
 	EXPECT_TRUE(eventually([&] {
 		text = daemon.log().substr(before);
 		at = text.find(word);

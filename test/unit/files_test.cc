@@ -24,6 +24,19 @@ extern "C" {
 namespace
 {
 
+// The directory, for one call.
+struct at {
+	explicit at(int fd, bool no_symlinks = false, bool one_file_system = false)
+	    : dir{fd, no_symlinks, one_file_system}
+	{
+	}
+	operator const os_dir *() const
+	{
+		return &dir;
+	}
+	os_dir dir;
+};
+
 class Files : public BoundedTest
 {
       protected:
@@ -54,7 +67,7 @@ class Files : public BoundedTest
 	// 0, or an errno.
 	static int open_cached(int root, const std::string &name)
 	{
-		const Fd fd(os_open_cached(root, name.c_str()));
+		const Fd fd(os_open_cached(at(root), name.c_str()));
 
 		if (fd < 0)
 			return errno;
@@ -111,7 +124,7 @@ TEST_F(Files, WhatIsMissingIsKnownOnceSomebodyHasLooked)
 	if (!opens_cached_)
 		GTEST_SKIP() << "not with this kernel";
 	EXPECT_EQ(EAGAIN, open_cached(root_, "missing"));
-	EXPECT_EQ(-1, os_open_beneath(root_, "missing"));
+	EXPECT_EQ(-1, os_open_beneath(at(root_), "missing"));
 	EXPECT_EQ(ENOENT, errno);
 	const int err = open_cached(root_, "missing");
 	EXPECT_TRUE(err == ENOENT || err == EAGAIN) << err;
@@ -127,7 +140,7 @@ TEST_F(Files, LinksStayInside)
 	ASSERT_EQ(0, symlink("../../../passwd", path("upwards").c_str()));
 	ASSERT_EQ(0, symlink("/proc/self/fd/0", path("magic").c_str()));
 	for (const char *name : {"absolute", "upwards"}) {
-		const Fd fd(os_open_cached(root_, name));
+		const Fd fd(os_open_cached(at(root_), name));
 		struct stat st = {};
 
 		/* A short link is in the inode; others may take a wait. */
@@ -146,7 +159,7 @@ TEST_F(Files, AFifoIsNotWaitedFor)
 {
 	ASSERT_EQ(0, mkfifo(path("fifo").c_str(), 0600));
 	EXPECT_EQ(0, opens_cached_ ? open_cached(root_, "fifo") : 0);
-	const Fd fd(os_open_beneath(root_, "fifo"));
+	const Fd fd(os_open_beneath(at(root_), "fifo"));
 	EXPECT_GE(fd, 0);
 }
 
@@ -180,8 +193,51 @@ TEST_F(Files, CachedOpensStayOnTheirMount)
 			EXPECT_TRUE(err == EXDEV || err == EAGAIN) << name << ": " << err;
 		}
 		EXPECT_EQ(0, open_cached(root, "file"));
-		const Fd fd(os_open_beneath(root, "mnt/file"));
+		const Fd fd(os_open_beneath(at(root), "mnt/file"));
 		EXPECT_GE(fd, 0);
+	});
+}
+
+// ---- Stricter directories
+
+TEST_F(Files, WithoutSymbolicLinks)
+{
+	const at strict(root_, true);
+
+	ASSERT_EQ(0, mkdir(path("dir").c_str(), 0700));
+	write_whole(path("dir/file"), "content");
+	ASSERT_EQ(0, symlink("dir/file", path("to_file").c_str()));
+	ASSERT_EQ(0, symlink("dir", path("to_dir").c_str()));
+	for (const char *name : {"to_file", "to_dir/file", "/to_dir/../dir/file"}) {
+		EXPECT_GE(Fd(os_open_beneath(at(root_), name)), 0) << name;
+		EXPECT_EQ(-1, os_open_beneath(strict, name)) << name;
+		EXPECT_EQ(ELOOP, errno) << name;
+		EXPECT_EQ(-1, os_open_cached(strict, name)) << name;
+		EXPECT_TRUE(errno == ELOOP || errno == EAGAIN) << name;
+		EXPECT_EQ(mode_t{0}, os_type_beneath(strict, name, false)) << name;
+	}
+	EXPECT_GE(Fd(os_open_beneath(strict, "dir/../dir/file")), 0);
+	EXPECT_EQ(0, os_probe_open_beneath(strict));
+}
+
+TEST_F(Files, OnOneFileSystem)
+{
+	REQUIRE_MOUNTS();
+	in_child([&] {
+		own_mounts();
+		mount_at(path("mnt"), "tmpfs", "none");
+		write_whole(path("mnt/file"), "content");
+		write_whole(path("file"), "content");
+		ASSERT_EQ(0, symlink("mnt/file", path("link").c_str()));
+		const Fd root = open_root(path(""));
+		const at strict(root, false, true);
+		for (const char *name : {"mnt/file", "mnt", "link", "mnt/../file"}) {
+			EXPECT_GE(Fd(os_open_beneath(at(root), name)), 0) << name;
+			EXPECT_EQ(-1, os_open_beneath(strict, name)) << name;
+			EXPECT_EQ(EXDEV, errno) << name;
+		}
+		EXPECT_GE(Fd(os_open_beneath(strict, "file")), 0);
+		EXPECT_EQ(0, os_probe_open_beneath(strict));
 	});
 }
 
@@ -205,8 +261,8 @@ TEST_F(Files, DeviceOfWhatIsThere)
 	write_whole(path("dir/file"), "content");
 	for (const char *name : {"dir/file", "/dir/file", "dir", "dir/", ".", "", "/", "..", "missing", "/missing",
 		     "dir/missing", "dir/missing/and/more", "dir/file/x", "//dir//file", "missing/../dir/file"})
-		EXPECT_EQ(device, os_device_beneath(root_, name)) << name;
-	EXPECT_EQ(device, os_device_beneath(root_, std::string(255, 'x').c_str()));
+		EXPECT_EQ(device, os_device_beneath(at(root_), name)) << name;
+	EXPECT_EQ(device, os_device_beneath(at(root_), std::string(255, 'x').c_str()));
 }
 
 TEST_F(Files, DeviceOfWhatIsMountedBelow)
@@ -229,19 +285,19 @@ TEST_F(Files, DeviceOfWhatIsMountedBelow)
 		ASSERT_NE(here, there);
 		for (const char *name : {"dir/mnt", "dir/mnt/sub/file", "dir/mnt/missing", "dir/mnt/missing/and/more",
 			     "/dir/mnt/sub/missing", "link/sub/file", "link/missing", "dir/../dir/mnt/x"})
-			EXPECT_EQ(there, os_device_beneath(root, name)) << name;
+			EXPECT_EQ(there, os_device_beneath(at(root), name)) << name;
 		for (const char *name : {"dir/mnt/..", "dir/mnt/../x", "dir/x", "dir/mntx", "dir/mnt/../../../.."})
-			EXPECT_EQ(here, os_device_beneath(root, name)) << name;
+			EXPECT_EQ(here, os_device_beneath(at(root), name)) << name;
 	});
 }
 
 TEST_F(Files, DeviceOfWhatNobodyKnows)
 {
-	EXPECT_EQ(0U, os_device_beneath(-1, "file"));
-	EXPECT_EQ(os_device_beneath(root_, "."), os_device_beneath(root_, std::string(PATH_MAX, 'x').c_str()));
+	EXPECT_EQ(0U, os_device_beneath(at(-1), "file"));
+	EXPECT_EQ(os_device_beneath(at(root_), "."), os_device_beneath(at(root_), std::string(PATH_MAX, 'x').c_str()));
 	in_child([&] {
 		refuse_call(SYS_openat2, EINVAL);
-		EXPECT_EQ(0U, os_device_beneath(root_, "a/b/c"));
+		EXPECT_EQ(0U, os_device_beneath(at(root_), "a/b/c"));
 	});
 }
 
@@ -255,10 +311,10 @@ TEST_F(Files, TypesOfThings)
 	for (const bool cached : {false, true}) {
 		if (cached && !opens_cached_)
 			continue;
-		EXPECT_EQ(mode_t{S_IFDIR}, os_type_beneath(root_, "dir", cached));
-		EXPECT_EQ(mode_t{S_IFIFO}, os_type_beneath(root_, "fifo", cached));
-		EXPECT_EQ(mode_t{S_IFREG}, os_type_beneath(root_, "file", cached));
-		EXPECT_EQ(mode_t{0}, os_type_beneath(root_, "missing", cached));
+		EXPECT_EQ(mode_t{S_IFDIR}, os_type_beneath(at(root_), "dir", cached));
+		EXPECT_EQ(mode_t{S_IFIFO}, os_type_beneath(at(root_), "fifo", cached));
+		EXPECT_EQ(mode_t{S_IFREG}, os_type_beneath(at(root_), "file", cached));
+		EXPECT_EQ(mode_t{0}, os_type_beneath(at(root_), "missing", cached));
 	}
 }
 

@@ -72,6 +72,14 @@ TEST(Options, Defaults)
 	EXPECT_EQ(60000u, p.o.io_timeout_ms);
 	EXPECT_EQ(60000u, p.o.idle_timeout_ms);
 	EXPECT_EQ(1024u, p.o.max_readahead);
+	EXPECT_EQ(0600u, p.o.socket_mode);
+	EXPECT_EQ(nullptr, p.o.socket_user);
+	EXPECT_EQ(nullptr, p.o.socket_group);
+	EXPECT_EQ(0u, p.o.allow_users.count);
+	EXPECT_EQ(0u, p.o.allow_groups.count);
+	EXPECT_FALSE(p.o.allow_foreign_pidns);
+	EXPECT_FALSE(p.o.no_symlinks);
+	EXPECT_FALSE(p.o.one_file_system);
 	EXPECT_FALSE(p.o.daemonize);
 	EXPECT_FALSE(p.o.sync_parent);
 	EXPECT_EQ(-1, p.o.ready_fd);
@@ -218,6 +226,73 @@ TEST(Options, RatesAreLargeNumbers)
 }
 
 // More for a device than there are altogether is no contradiction: the smaller number counts.
+// ---- Who is served, and what
+
+TEST(OptionsPolicy, Everything)
+{
+	Parse p{"-s", "n", "-r", "/", "--socket-mode", "0660", "--socket-user", "a", "--socket-group", "b",
+		"--allow-user", "c", "--allow-group", "d", "--allow-user", "4", "--allow-foreign-pidns",
+		"--no-symlinks", "--one-file-system"};
+
+	ASSERT_EQ(0, p.result) << p.error;
+	EXPECT_EQ(0660u, p.o.socket_mode);
+	EXPECT_STREQ("a", p.o.socket_user);
+	EXPECT_STREQ("b", p.o.socket_group);
+	ASSERT_EQ(2u, p.o.allow_users.count);
+	EXPECT_STREQ("c", p.o.allow_users.all[0]);
+	EXPECT_STREQ("4", p.o.allow_users.all[1]);
+	ASSERT_EQ(1u, p.o.allow_groups.count);
+	EXPECT_STREQ("d", p.o.allow_groups.all[0]);
+	EXPECT_TRUE(p.o.allow_foreign_pidns);
+	EXPECT_TRUE(p.o.no_symlinks);
+	EXPECT_TRUE(p.o.one_file_system);
+}
+
+TEST(OptionsPolicy, ModesAreOctal)
+{
+	const struct {
+		const char *text;
+		unsigned mode;
+	} good[] = {{"0", 0}, {"600", 0600}, {"0666", 0666}, {"777", 0777}, {"00000660", 0660}};
+
+	for (const auto &g : good) {
+		Parse p{"-s", "n", "-r", "/", "--socket-mode", g.text};
+
+		ASSERT_EQ(0, p.result) << p.error;
+		EXPECT_EQ(g.mode, p.o.socket_mode);
+	}
+	for (const char *bad :
+		{"", "8", "0x1ff", "1000", "-1", "+600", " 600", "600 ", "u=rw", "99999999999999999999999"}) {
+		Parse p{"-s", "n", "-r", "/", "--socket-mode", bad};
+
+		EXPECT_EQ(-1, p.result) << bad;
+		EXPECT_TRUE(mentions(p, "--socket-mode takes an octal number")) << p.error;
+		EXPECT_TRUE(is_one_line(p.error));
+	}
+}
+
+TEST(OptionsPolicy, NamesHaveALimit)
+{
+	for (const char *option : {"--allow-user", "--allow-group"}) {
+		for (const int count : {256, 257}) {
+			std::vector<std::string> strings = {"sendfiled", "-s", "n", "-r", "/"};
+			std::vector<char *> argv;
+			struct options o;
+			char error[512] = "";
+
+			for (int i = 0; i < count; i++)
+				strings.insert(strings.end(), {option, "1"});
+			for (std::string &s : strings)
+				argv.push_back(&s[0]);
+			argv.push_back(nullptr);
+			const int result =
+				options_parse(&o, static_cast<int>(strings.size()), argv.data(), error, sizeof error);
+			EXPECT_EQ(count <= 256 ? 0 : -1, result);
+			EXPECT_EQ(count > 256, strstr(error, option) != nullptr) << error;
+		}
+	}
+}
+
 TEST(Options, ReadersPerDeviceMayBeMoreThanReaders)
 {
 	Parse p{"-s", "web", "-r", "/srv", "--readers=1", "--readers-per-device=64"};

@@ -30,7 +30,6 @@ class Reader : public BoundedTest
 	{
 		BoundedTest::SetUp();
 		root_.reset(open(path("").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-		config_.root_fd = root_;
 		ASSERT_EQ(0, os_root_look(root_, &config_.root));
 		/* Whatever is below the directory for temporary files: here it is a local one. */
 		config_.root.local = true;

@@ -38,6 +38,8 @@ class Root : public BoundedTest
 
 		memset(&root, 0xff, sizeof root); /* nothing may be left as it was */
 		EXPECT_EQ(0, os_root_look(fd, &root)) << where;
+		EXPECT_EQ(fd, root.dir.fd);
+		EXPECT_FALSE(root.dir.no_symlinks || root.dir.one_file_system);
 		return root;
 	}
 
@@ -106,11 +108,22 @@ TEST_F(Root, InMemory)
 
 TEST_F(Root, OfAnUnknownKindIsNotLocal)
 {
-	const os_root root = look("/proc");
+	const os_root root = look("/dev/pts");
 
-	EXPECT_STREQ("0x9fa0", root.fs);
+	EXPECT_STREQ("0x1cd1", root.fs);
 	EXPECT_FALSE(root.local);
 	EXPECT_FALSE(root.resident);
+	EXPECT_FALSE(root.kernel);
+}
+
+TEST_F(Root, ThatTheKernelMakesUp)
+{
+	EXPECT_STREQ("proc", look("/proc").fs);
+	EXPECT_STREQ("sysfs", look("/sys").fs);
+	for (const char *where : {"/proc", "/proc/self", "/proc/1", "/sys", "/sys/kernel"})
+		EXPECT_TRUE(look(where).kernel) << where;
+	EXPECT_FALSE(look("/").kernel);
+	EXPECT_FALSE(look("/dev/shm").kernel);
 }
 
 TEST_F(Root, ThatIsNoDescriptor)

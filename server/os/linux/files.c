@@ -16,41 +16,42 @@
 
 enum { OPEN_FLAGS = O_RDONLY | O_NONBLOCK | O_NOCTTY };
 
-static int try_openat2(int root_fd, const char *path, uint64_t flags, uint64_t resolve)
+static int try_openat2(const struct os_dir *dir, const char *path, uint64_t flags, uint64_t resolve)
 {
 	struct open_how how = {
 		.flags = flags | O_CLOEXEC,
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve |
+			   (dir->no_symlinks ? RESOLVE_NO_SYMLINKS : 0) | (dir->one_file_system ? RESOLVE_NO_XDEV : 0),
 	};
 
-	return (int)syscall(SYS_openat2, root_fd, path, &how, sizeof how);
+	return (int)syscall(SYS_openat2, dir->fd, path, &how, sizeof how);
 }
 
-int os_open_beneath(int root_fd, const char *path)
+int os_open_beneath(const struct os_dir *dir, const char *path)
 {
 	/* openat2(2): EAGAIN if a rename or mount raced with ".."; trying again is what the page advises. */
 	int tries = 8;
 	int fd;
 
 	do
-		fd = try_openat2(root_fd, path, OPEN_FLAGS, 0);
+		fd = try_openat2(dir, path, OPEN_FLAGS, 0);
 	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && --tries > 0)));
 	return fd;
 }
 
-int os_open_cached(int root_fd, const char *path)
+int os_open_cached(const struct os_dir *dir, const char *path)
 {
 	int fd;
 
 	do
-		fd = try_openat2(root_fd, path, OPEN_FLAGS, RESOLVE_CACHED | RESOLVE_NO_XDEV);
+		fd = try_openat2(dir, path, OPEN_FLAGS, RESOLVE_CACHED | RESOLVE_NO_XDEV);
 	while (fd < 0 && errno == EINTR);
 	return fd;
 }
 
-mode_t os_type_beneath(int root_fd, const char *path, bool cached)
+mode_t os_type_beneath(const struct os_dir *dir, const char *path, bool cached)
 {
-	int fd = try_openat2(root_fd, path, O_PATH, cached ? RESOLVE_CACHED | RESOLVE_NO_XDEV : 0);
+	int fd = try_openat2(dir, path, O_PATH, cached ? RESOLVE_CACHED | RESOLVE_NO_XDEV : 0);
 	struct os_look look = {0};
 
 	if (fd < 0)
@@ -61,9 +62,9 @@ mode_t os_type_beneath(int root_fd, const char *path, bool cached)
 	return look.type;
 }
 
-bool os_is_beyond_mount(int root_fd, const char *path)
+bool os_is_beyond_mount(const struct os_dir *dir, const char *path)
 {
-	int fd = try_openat2(root_fd, path, O_PATH, RESOLVE_NO_XDEV);
+	int fd = try_openat2(dir, path, O_PATH, RESOLVE_NO_XDEV);
 
 	if (fd < 0)
 		return errno == EXDEV;
@@ -75,9 +76,9 @@ bool os_is_beyond_mount(int root_fd, const char *path)
  * With RESOLVE_CACHED the walk stays in the mode in which it takes no lock and asks nobody; O_PATH opens nothing. A mount
  * point is in memory for as long as something is mounted on it, and so are the directories above it.
  */
-static uint64_t cached_device(int root_fd, const char *path)
+static uint64_t cached_device(const struct os_dir *dir, const char *path)
 {
-	int fd = try_openat2(root_fd, path, O_PATH, RESOLVE_CACHED);
+	int fd = try_openat2(dir, path, O_PATH, RESOLVE_CACHED);
 	struct os_look look;
 	int err;
 
@@ -112,10 +113,10 @@ static unsigned count_components(const char *path)
 }
 
 /* If a path is in memory, so is each of its beginnings: the longest one is found by bisection, since each look is a walk. */
-uint64_t os_device_beneath(int root_fd, const char *path)
+uint64_t os_device_beneath(const struct os_dir *dir, const char *path)
 {
 	unsigned low = 0, high = count_components(path);
-	uint64_t found = cached_device(root_fd, ".");
+	uint64_t found = cached_device(dir, ".");
 	char prefix[PATH_MAX];
 
 	if (strlen(path) >= sizeof prefix)
@@ -127,7 +128,7 @@ uint64_t os_device_beneath(int root_fd, const char *path)
 
 		memcpy(prefix, path, len);
 		prefix[len] = '\0';
-		device = cached_device(root_fd, prefix);
+		device = cached_device(dir, prefix);
 		if (device != 0) {
 			found = device;
 			low = middle;
@@ -138,16 +139,16 @@ uint64_t os_device_beneath(int root_fd, const char *path)
 	return found;
 }
 
-int os_probe_open_beneath(int root_fd)
+int os_probe_open_beneath(const struct os_dir *dir)
 {
-	int fd = try_openat2(root_fd, "..", O_PATH | O_DIRECTORY, 0);
+	int fd = try_openat2(dir, "..", O_PATH | O_DIRECTORY, 0);
 	struct stat root, up;
 	int err = 0;
 
 	if (fd < 0)
 		return errno;
 	/* Confined means that the root's parent is the root itself. */
-	if (fstat(root_fd, &root) < 0 || fstat(fd, &up) < 0)
+	if (fstat(dir->fd, &root) < 0 || fstat(fd, &up) < 0)
 		err = errno;
 	else if (root.st_dev != up.st_dev || root.st_ino != up.st_ino)
 		err = ENOSYS;

@@ -27,21 +27,24 @@ enum { XFS_MAGIC = 0x58465342 }; /* not in linux/magic.h before 6.0 */
 static const struct {
 	unsigned long magic;
 	const char *name;
-	bool local, resident, nowait_waits;
+	bool local, resident, nowait_waits, kernel;
 } known[] = {
-	{EXT4_SUPER_MAGIC, "ext4", true, false, false},
-	{XFS_MAGIC, "xfs", true, false, false},
-	{BTRFS_SUPER_MAGIC, "btrfs", true, false, true},
-	{TMPFS_MAGIC, "tmpfs", true, true, false},
-	{RAMFS_MAGIC, "ramfs", true, true, false},
-	{OVERLAYFS_SUPER_MAGIC, "overlayfs", false, false, false},
-	{FUSE_SUPER_MAGIC, "fuse", false, false, false},
-	{NFS_SUPER_MAGIC, "nfs", false, false, false},
+	{EXT4_SUPER_MAGIC, "ext4", true, false, false, false},
+	{XFS_MAGIC, "xfs", true, false, false, false},
+	{BTRFS_SUPER_MAGIC, "btrfs", true, false, true, false},
+	{TMPFS_MAGIC, "tmpfs", true, true, false, false},
+	{RAMFS_MAGIC, "ramfs", true, true, false, false},
+	{OVERLAYFS_SUPER_MAGIC, "overlayfs", false, false, false, false},
+	{FUSE_SUPER_MAGIC, "fuse", false, false, false, false},
+	{NFS_SUPER_MAGIC, "nfs", false, false, false, false},
+	{PROC_SUPER_MAGIC, "proc", false, false, false, true},
+	{SYSFS_MAGIC, "sysfs", false, false, false, true},
 };
 
 static bool opens_cached(int root_fd)
 {
-	int fd = os_open_cached(root_fd, ".");
+	const struct os_dir dir = {.fd = root_fd};
+	int fd = os_open_cached(&dir, ".");
 
 	if (fd >= 0)
 		close(fd);
@@ -81,7 +84,7 @@ int os_root_look(int root_fd, struct os_root *out)
 	struct statfs fs;
 	struct statvfs vfs;
 
-	*out = (struct os_root){0};
+	*out = (struct os_root){.dir = {.fd = root_fd}};
 	if (os_look_at(root_fd, &look) < 0 || fstatfs(root_fd, &fs) < 0 || fstatvfs(root_fd, &vfs) < 0)
 		return -1;
 	out->device = look.device;
@@ -93,6 +96,7 @@ int os_root_look(int root_fd, struct os_root *out)
 		out->local = known[i].local;
 		out->resident = known[i].resident;
 		out->nowait_waits = known[i].nowait_waits;
+		out->kernel = known[i].kernel;
 	}
 	out->readahead = readahead_of(look.device);
 	out->opens_cached = opens_cached(root_fd);
