@@ -133,14 +133,28 @@ static void on_opened(void *owner, const struct job_answer *answer, int fd)
 
 /* ---- Requests */
 
-/* Counts first and looks then, so that two workers at the limit may both refuse but never both accept. */
-static bool admit(struct engine *e)
+/*
+ * Counts first and looks then, so that two workers at the limit may both refuse but never both accept. 0, or an errno:
+ * EMFILE (there are as many as there may be), EDQUOT (its user has enough of them).
+ */
+static int admit(struct engine *e, const struct wire_request *r, const struct owner *who, struct share *share)
 {
+	struct share_claim claim = {
+		.slot = e->slot,
+		.uid = who->uid,
+		.is_open = r->op == WIRE_OP_OPEN,
+		.max = e->max_transfers,
+		.now_ns = e->loop.now_ns,
+	};
+	int err = EMFILE;
+
 	counter_add(&e->own->active, 1);
-	if (stats_active(e->columns, e->column_count) <= e->max_transfers)
-		return true;
-	counter_add(&e->own->active, (uint64_t)-1);
-	return false;
+	claim.active = stats_active(e->columns, e->column_count) - 1;
+	if (claim.active < claim.max)
+		err = share_take(e->shares, &claim, share);
+	if (err != 0)
+		counter_add(&e->own->active, (uint64_t)-1);
+	return err;
 }
 
 /* What a worker can open itself: 0, an errno that is the client's answer, or EAGAIN: a helper has to. */
@@ -246,12 +260,14 @@ void transfer_begin(
 {
 	struct beginning b;
 	struct transfer *t;
+	struct share share;
 	int err, opened;
 
 	b.file = (struct opened){.fd = -1};
 	b.dest = (struct dest){.kind = DEST_PIPE};
-	if (!admit(e)) {
-		refuse_request(r, c, fds, EMFILE);
+	err = admit(e, r, who, &share);
+	if (err != 0) {
+		refuse_request(r, c, fds, err);
 		return;
 	}
 	opened = look_at(e, r, fds, &b);
@@ -260,10 +276,12 @@ void transfer_begin(
 		err = opened != 0 && opened != EAGAIN ? opened : errno;
 		if (b.file.fd >= 0)
 			closer_close_file(b.file.fd, b.file.st.st_nlink > 0);
+		share_give_back(e->shares, e->slot, &share);
 		counter_add(&e->own->active, (uint64_t)-1);
 		refuse_request(r, c, fds, err);
 		return;
 	}
+	t->share = share;
 	err = equip(t, r, c, fds, &b);
 	if (err != 0)
 		transfer_refuse(t, err);

@@ -17,6 +17,8 @@ int engine_init(struct engine *e, const struct engine_config *config)
 		.idle_timeout_ns = (uint64_t)config->idle_timeout_ms * 1000000,
 		.max_readahead = (uint64_t)config->max_readahead * OS_PAGE_BYTES,
 		.user_paces = config->user_paces,
+		.shares = config->shares,
+		.slot = config->slot,
 	};
 	list_init(&e->runnable);
 	list_init(&e->held);

@@ -10,6 +10,7 @@
 #include "server/pace.h"
 #include "server/pipes.h"
 #include "server/residency.h"
+#include "server/shares.h"
 #include "server/stats.h"
 #include "server/table.h"
 #include "server/timer.h"
@@ -40,6 +41,8 @@ struct engine {
 	uint64_t idle_timeout_ns;
 	uint64_t max_readahead;        /* bytes */
 	struct user_paces *user_paces; /* NULL: no limit */
+	struct shares *shares;
+	unsigned slot;
 };
 
 struct engine_config {
@@ -53,6 +56,7 @@ struct engine_config {
 	unsigned idle_timeout_ms;
 	unsigned max_readahead; /* pages */
 	struct user_paces *user_paces;
+	struct shares *shares;
 	unsigned max_pipes;
 	const struct os_root *root;
 	struct jobs_config jobs;

@@ -10,6 +10,7 @@
 #include "server/pace.h"
 #include "server/registry.h"
 #include "server/restart.h"
+#include "server/shares.h"
 #include "server/worker.h"
 
 #include <errno.h>
@@ -47,6 +48,7 @@ struct master {
 	int mail_write[WORKERS_MAX];
 	struct child children[WORKERS_MAX];
 	struct user_paces *user_paces; /* NULL: no limit */
+	struct shares *shares;
 	struct pools *pools;
 	struct helpers helpers;
 	struct registry registry;
@@ -117,6 +119,7 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 		.idle_timeout_ms = config->options->idle_timeout_ms,
 		.max_readahead = config->options->max_readahead,
 		.user_paces = m->user_paces,
+		.shares = m->shares,
 		.busy_poll_us = os_cpu_quota() < 200 ? 0 : config->options->busy_poll_us,
 		.readers = config->options->readers,
 		.max_pipes = config->max_pipes,
@@ -209,6 +212,7 @@ static void note_death(struct master *m, unsigned slot, int status)
 	/* The others learn that its copies are closed, and one of them takes the wakeup that may have died with it. */
 	atomic_store_explicit(&m->stats[slot].generation, child->generation + 1, memory_order_release);
 	child->generation++;
+	shares_bury(m->shares, slot);
 	helpers_worker_died(&m->helpers, slot);
 	registry_bury(&m->registry, journal_of(m->journals, slot), true);
 	journal_clear(journal_of(m->journals, slot));
@@ -368,11 +372,18 @@ static int prepare_queues(struct master *m)
 static int prepare(struct master *m)
 {
 	const struct options *o = m->config->options;
+	const struct share_limits limits = {
+		.transfers = o->max_transfers_per_user,
+		.opens = o->max_opens_per_user,
+		.requests = o->max_requests_per_user,
+		.starter = m->config->access->starter,
+	};
 
+	m->shares = shares_new(&limits, m->config->workers);
 	m->stats = stats_new(m->config->workers);
 	m->pools = pools_new(o->readers, o->readers_per_device);
 	m->user_paces = o->max_rate_per_user > 0 ? user_paces_new(o->max_rate_per_user) : NULL;
-	if (!m->stats || !m->pools || (o->max_rate_per_user > 0 && !m->user_paces) || set_signals() < 0 ||
+	if (!m->shares || !m->stats || !m->pools || (o->max_rate_per_user > 0 && !m->user_paces) || set_signals() < 0 ||
 		pipe2(m->life, O_CLOEXEC) < 0 || make_mailboxes(m) < 0 || prepare_helpers(m) < 0 ||
 		prepare_queues(m) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(errno));

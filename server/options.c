@@ -30,6 +30,9 @@ enum {
 	OPT_ALLOW_FOREIGN_PIDNS,
 	OPT_NO_SYMLINKS,
 	OPT_ONE_FILE_SYSTEM,
+	OPT_MAX_TRANSFERS_PER_USER,
+	OPT_MAX_OPENS_PER_USER,
+	OPT_MAX_REQUESTS_PER_USER,
 };
 
 const char options_help[] =
@@ -64,6 +67,12 @@ const char options_help[] =
 	"      --idle-timeout MS     how long a transfer may move nothing before it ends; 0: for ever\n"
 	"                            (60000)\n"
 	"      --max-readahead PAGES the most that a request may have read ahead (1024)\n"
+	"      --max-transfers-per-user N\n"
+	"                            how many of all transfers may be one user's (4096)\n"
+	"      --max-opens-per-user N\n"
+	"                            how many of those may wait to be sent (256)\n"
+	"      --max-requests-per-user N\n"
+	"                            how many each user may begin in a second; 0: no limit (0)\n"
 	"      --max-rate-per-user BYTES\n"
 	"                            what each user's transfers may move together in a second (0: no\n"
 	"                            limit)\n"
@@ -95,6 +104,9 @@ static const struct option long_options[] = {
 	{"max-readahead", required_argument, NULL, OPT_MAX_READAHEAD},
 	{"max-rate-per-user", required_argument, NULL, OPT_MAX_RATE_PER_USER},
 	{"busy-poll", required_argument, NULL, OPT_BUSY_POLL},
+	{"max-transfers-per-user", required_argument, NULL, OPT_MAX_TRANSFERS_PER_USER},
+	{"max-opens-per-user", required_argument, NULL, OPT_MAX_OPENS_PER_USER},
+	{"max-requests-per-user", required_argument, NULL, OPT_MAX_REQUESTS_PER_USER},
 	{"socket-mode", required_argument, NULL, OPT_SOCKET_MODE},
 	{"socket-user", required_argument, NULL, OPT_SOCKET_USER},
 	{"socket-group", required_argument, NULL, OPT_SOCKET_GROUP},
@@ -158,6 +170,12 @@ static const struct number numbers[] = {
 	{OPT_IO_TIMEOUT, "--io-timeout", offsetof(struct options, io_timeout_ms), 0, INT_MAX},
 	{OPT_IDLE_TIMEOUT, "--idle-timeout", offsetof(struct options, idle_timeout_ms), 0, INT_MAX},
 	{OPT_MAX_READAHEAD, "--max-readahead", offsetof(struct options, max_readahead), 0, READAHEAD_MAX},
+	{OPT_MAX_TRANSFERS_PER_USER, "--max-transfers-per-user", offsetof(struct options, max_transfers_per_user), 1,
+		TRANSFERS_MAX},
+	{OPT_MAX_OPENS_PER_USER, "--max-opens-per-user", offsetof(struct options, max_opens_per_user), 1,
+		TRANSFERS_MAX},
+	{OPT_MAX_REQUESTS_PER_USER, "--max-requests-per-user", offsetof(struct options, max_requests_per_user), 0,
+		REQUESTS_PER_USER_MAX},
 	{OPT_BUSY_POLL, "--busy-poll", offsetof(struct options, busy_poll_us), 0, BUSY_POLL_MAX_US},
 };
 
@@ -309,6 +327,8 @@ int options_parse(struct options *o, int argc, char *argv[], char *error, size_t
 		.idle_timeout_ms = IDLE_TIMEOUT_DEFAULT_MS,
 		.max_readahead = READAHEAD_DEFAULT,
 		.busy_poll_us = BUSY_POLL_DEFAULT_US,
+		.max_transfers_per_user = TRANSFERS_PER_USER_DEFAULT,
+		.max_opens_per_user = OPENS_PER_USER_DEFAULT,
 		.socket_mode = SOCKET_MODE_DEFAULT,
 		.ready_fd = -1,
 	};

@@ -24,6 +24,9 @@ enum {
 	READAHEAD_DEFAULT = 1024, /* pages */
 	READAHEAD_MAX = 1024 * 1024,
 	SOCKET_MODE_DEFAULT = 0600,
+	TRANSFERS_PER_USER_DEFAULT = 4096,
+	OPENS_PER_USER_DEFAULT = 256,
+	REQUESTS_PER_USER_MAX = 100000000,
 };
 
 enum action {
@@ -53,8 +56,11 @@ struct options {
 	unsigned idle_timeout_ms;
 	unsigned max_readahead;     /* pages */
 	uint64_t max_rate_per_user; /* bytes per second; 0: no limit */
-	unsigned busy_poll_us;      /* 0: not at all */
-	unsigned workers;           /* 0: one for each online CPU */
+	unsigned max_transfers_per_user;
+	unsigned max_opens_per_user;
+	unsigned max_requests_per_user; /* in a second; 0: no limit */
+	unsigned busy_poll_us;          /* 0: not at all */
+	unsigned workers;               /* 0: one for each online CPU */
 	bool allow_foreign_pidns;
 	bool no_symlinks;
 	bool one_file_system;

@@ -44,6 +44,7 @@ void transfer_send_open(
 	if (!t || t->state != TRANSFER_OPENED || t->channel->gone)
 		return;
 	timers_clear(&e->timers, &t->timer);
+	share_sent(e->shares, e->slot, &t->share);
 	if (hold) {
 		t->hold = *hold;
 		t->is_held = true;

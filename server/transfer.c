@@ -126,6 +126,7 @@ static void transfer_free(struct transfer *t)
 		table_remove(&e->table, &t->entry);
 	if (t->channel->ops->disclaim)
 		t->channel->ops->disclaim(t->channel, t->tag);
+	share_give_back(e->shares, e->slot, &t->share);
 	counter_add(&e->own->active, (uint64_t)-1);
 	channel_release(t->channel);
 	free(t->extras);

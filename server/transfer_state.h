@@ -45,6 +45,7 @@ struct transfer {
 	struct engine *engine;
 	struct channel *channel; /* one reference */
 	struct owner owner;
+	struct share share;
 	struct source_file file; /* file.fd: owned */
 	struct move move;        /* move.file: the same, if it is not in a socket */
 	struct opening *opening; /* owned; NULL once the file is open */

@@ -404,6 +404,7 @@ static struct worker *worker_new(const struct worker_config *config)
 		.idle_timeout_ms = config->idle_timeout_ms,
 		.max_readahead = config->max_readahead,
 		.user_paces = config->user_paces,
+		.shares = config->shares,
 		.max_pipes = config->max_pipes,
 		.root = config->root,
 		.jobs =

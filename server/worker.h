@@ -23,6 +23,7 @@ struct worker_config {
 	unsigned idle_timeout_ms;
 	unsigned max_readahead;          /* pages */
 	struct user_paces *user_paces;   /* NULL: no limit */
+	struct shares *shares;           /* what users hold of it all */
 	unsigned busy_poll_us;           /* 0: not at all */
 	unsigned readers;                /* of each kind */
 	unsigned max_pipes;              /* for cold bytes */
