@@ -23,6 +23,7 @@ struct access {
 	uid_t serving; /* whom it runs as */
 	bool listed;   /* those below are served, and not `serving` for its own sake */
 	bool foreign;  /* so are senders outside our pid namespace */
+	bool shared;   /* what one process of a user has asked for is its other processes' too */
 	bool unmapped; /* UID_UNMAPPED was named */
 	uid_t *users;  /* in ascending order; allocated */
 	gid_t *groups; /* allocated */
@@ -32,7 +33,7 @@ struct access {
 /* A client: what the kernel said of a datagram's sender. */
 struct owner {
 	uid_t uid;
-	pid_t pid;
+	pid_t pid; /* 0: outside our pid namespace; or it does not matter which one it is */
 };
 
 static inline bool owner_same(const struct owner *a, const struct owner *b)

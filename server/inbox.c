@@ -281,6 +281,8 @@ static int judge(const struct inbox *in, struct delivery *d)
 
 	if (!d->m.has_owner || !access_allowed(in->config.access, &d->m.owner, d->m.gid))
 		return EACCES;
+	if (in->config.access->shared)
+		d->m.owner.pid = 0;
 	if (d->m.data_cut)
 		return EMSGSIZE;
 	if (err != 0)

@@ -113,6 +113,7 @@ static int prepare_access(
 	*access = (struct access){
 		.serving = identity->uid,
 		.foreign = o->allow_foreign_pidns,
+		.shared = o->shared_ids,
 	};
 	return access_allow(access, &o->allow_users, &o->allow_groups, error, size);
 }

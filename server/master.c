@@ -366,7 +366,8 @@ static int prepare_queues(struct master *m)
 	m->journals = journals_new(config->workers, 2 * config->worker_transfers + REGISTRY_UID_MAX * WIRE_DEPTH_MAX);
 	if (!m->journals)
 		return -1;
-	return registry_init(&m->registry, m->mail_write, config->workers, config->max_queues);
+	return registry_init(
+		&m->registry, m->mail_write, config->workers, config->max_queues, config->options->shared_ids);
 }
 
 static int prepare(struct master *m)

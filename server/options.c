@@ -28,6 +28,7 @@ enum {
 	OPT_ALLOW_USER,
 	OPT_ALLOW_GROUP,
 	OPT_ALLOW_FOREIGN_PIDNS,
+	OPT_SHARED_IDS,
 	OPT_NO_SYMLINKS,
 	OPT_ONE_FILE_SYSTEM,
 	OPT_MAX_TRANSFERS_PER_USER,
@@ -56,6 +57,7 @@ const char options_help[] =
 	"                            who is served, besides root and the user who starts the daemon;\n"
 	"                            may be repeated (the user that serves)\n"
 	"      --allow-foreign-pidns serve processes of other PID namespaces, too\n"
+	"      --shared-ids          let a user's processes go on with each other's transfers and queues\n"
 	"      --no-symlinks         refuse paths that lead over symbolic links\n"
 	"      --one-file-system     refuse paths that lead onto another file system\n"
 	"      --workers N           worker processes (the number of online CPUs)\n"
@@ -113,6 +115,7 @@ static const struct option long_options[] = {
 	{"allow-user", required_argument, NULL, OPT_ALLOW_USER},
 	{"allow-group", required_argument, NULL, OPT_ALLOW_GROUP},
 	{"allow-foreign-pidns", no_argument, NULL, OPT_ALLOW_FOREIGN_PIDNS},
+	{"shared-ids", no_argument, NULL, OPT_SHARED_IDS},
 	{"no-symlinks", no_argument, NULL, OPT_NO_SYMLINKS},
 	{"one-file-system", no_argument, NULL, OPT_ONE_FILE_SYSTEM},
 	{"ping", no_argument, NULL, OPT_PING},
@@ -229,6 +232,8 @@ static int take_policy(struct options *o, int opt, const char *arg, const struct
 		return take_name(&o->allow_groups, "--allow-group", arg, c);
 	case OPT_ALLOW_FOREIGN_PIDNS:
 		return set(&o->allow_foreign_pidns);
+	case OPT_SHARED_IDS:
+		return set(&o->shared_ids);
 	case OPT_NO_SYMLINKS:
 		return set(&o->no_symlinks);
 	case OPT_ONE_FILE_SYSTEM:

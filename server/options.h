@@ -62,6 +62,7 @@ struct options {
 	unsigned busy_poll_us;          /* 0: not at all */
 	unsigned workers;               /* 0: one for each online CPU */
 	bool allow_foreign_pidns;
+	bool shared_ids;
 	bool no_symlinks;
 	bool one_file_system;
 	bool daemonize;

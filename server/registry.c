@@ -2,6 +2,7 @@
 #include "server/registry.h"
 
 #include "server/os/poller.h"
+#include "server/os/process.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,13 +17,14 @@ enum {
 	UNTOLD_MS = 50, /* who has no room for so long may be stuck for good */
 };
 
-int registry_init(struct registry *r, const int *mailboxes, unsigned workers, unsigned most)
+int registry_init(struct registry *r, const int *mailboxes, unsigned workers, unsigned most, bool shared)
 {
 	*r = (struct registry){
 		.most = most,
 		.box = {-1, -1},
 		.mailboxes = mailboxes,
 		.workers = workers,
+		.shared = shared,
 	};
 	outbox_init(&r->outbox, mailboxes, workers, LETTER_FDS_MAX);
 	r->poller = poller_new();
@@ -50,7 +52,9 @@ static struct registered *find_owned(struct registry *r, uint64_t id, const stru
 {
 	struct registered *q = find(r, id);
 
-	return q && owner_same(&q->facts.owner, who) ? q : NULL;
+	if (!q || q->facts.owner.uid != who->uid)
+		return NULL;
+	return r->shared || owner_same(&q->facts.owner, who) ? q : NULL;
 }
 
 static unsigned count_of(const struct registry *r, uid_t uid)
@@ -73,6 +77,10 @@ static void drop(struct registry *r, struct registered *q)
 	*at = q->next;
 	r->count--;
 	poller_remove(r->poller, q->facts.fd);
+	if (q->process >= 0)
+		poller_remove(r->poller, q->process);
+	if (q->process >= 0)
+		close(q->process);
 	/* Nothing is in it that the close would have to wait for: see register.c. */
 	close(q->facts.fd);
 	notes_free(&q->notes);
@@ -89,7 +97,7 @@ static bool send_notes(struct registry *r, struct registered *q)
 
 	if (err == 0 && q->watching == events)
 		return true;
-	if ((err == 0 || err == EAGAIN) && poller_change(r->poller, q->facts.fd, events, q) == 0) {
+	if ((err == 0 || err == EAGAIN) && poller_change(r->poller, q->facts.fd, events, &q->channel_end) == 0) {
 		q->watching = events;
 		return true;
 	}
@@ -162,6 +170,22 @@ static void tell_untold(struct registry *r)
 	}
 }
 
+/*
+ * A process that ends takes its queues with it, also if a forked child has a copy of the channel: another process may get
+ * its number. 0, or an errno: ESRCH (it has ended already).
+ */
+static int watch(struct registry *r, struct registered *q)
+{
+	if (poller_add(r->poller, q->facts.fd, q->watching, &q->channel_end) < 0)
+		return errno;
+	if (q->facts.owner.pid == 0)
+		return 0;
+	q->process = os_watch_process(q->facts.owner.pid);
+	if (q->process < 0) /* what a container may say tells nothing of the process */
+		return errno == ENOSYS || errno == EPERM ? 0 : errno;
+	return poller_add(r->poller, q->process, POLLER_IN, &q->process_end) < 0 ? errno : 0;
+}
+
 /* Takes over `facts->fd`. `slot`: the worker that asks. */
 static void enter(struct registry *r, const struct queue_facts *facts, unsigned slot)
 {
@@ -177,12 +201,20 @@ static void enter(struct registry *r, const struct queue_facts *facts, unsigned 
 	*q = (struct registered){
 		.next = *at,
 		.facts = *facts,
+		.process = -1,
+		.channel_end = {q, false},
+		.process_end = {q, true},
 		.watching = POLLER_EDGE,
 		.untold = UINT64_MAX >> (WORKERS_MAX - r->workers),
 	};
-	if (poller_add(r->poller, q->facts.fd, q->watching, q) < 0 || notes_put(&q->notes, &note, NULL, 0) < 0) {
+	err = watch(r, q);
+	if (err == 0 && notes_put(&q->notes, &note, NULL, 0) < 0)
+		err = ENOMEM;
+	if (err != 0) {
 		poller_remove(r->poller, q->facts.fd);
-		refuse(r, slot, facts->id, facts->fd, ENOMEM);
+		if (q->process >= 0)
+			close(q->process);
+		refuse(r, slot, facts->id, facts->fd, err);
 		notes_free(&q->notes);
 		free(q);
 		return;
@@ -233,23 +265,54 @@ static void heed_workers(struct registry *r)
 	}
 }
 
+static void heed_channel(struct registry *r, struct registered *q, unsigned events)
+{
+	if (events & POLLER_ERR)
+		drop(r, q);
+	else if (q->notes.len > 0)
+		send_notes(r, q);
+}
+
+static void drop_orphans(struct registry *r)
+{
+	for (unsigned i = 0; i < QUEUE_BUCKETS; i++) {
+		struct registered *next;
+
+		for (struct registered *q = r->buckets[i]; q; q = next) {
+			next = q->next;
+			if (!q->orphaned)
+				continue;
+			shutdown(q->facts.fd, SHUT_RDWR);
+			drop(r, q);
+		}
+	}
+}
+
 void registry_heed(struct registry *r)
 {
 	struct poller_event events[EVENTS_MAX];
 	int n = poller_wait(r->poller, events, EVENTS_MAX, 0);
-	bool mail = false;
+	bool mail = false, orphans = false;
 
-	/* Clients first: each is in these events once, and is still there. */
 	for (int i = 0; i < n; i++) {
-		struct registered *q = events[i].data;
+		const struct registered_end *end = events[i].data;
 
-		if (!q)
+		if (!end) {
 			mail = true;
-		else if (events[i].events & POLLER_ERR)
-			drop(r, q);
-		else if (q->notes.len > 0)
-			send_notes(r, q);
+		} else if (end->is_process) {
+			end->queue->orphaned = true;
+			orphans = true;
+		}
 	}
+	/* Clients next: each channel is in these events once, and is still there. */
+	for (int i = 0; i < n; i++) {
+		const struct registered_end *end = events[i].data;
+
+		if (end && !end->is_process)
+			heed_channel(r, end->queue, events[i].events);
+	}
+	if (orphans)
+		drop_orphans(r);
 	if (mail)
 		heed_workers(r);
 }

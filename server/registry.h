@@ -16,9 +16,18 @@ enum {
 	REGISTRY_UID_MAX = 64, /* of one user */
 };
 
+/* One of the two things that the master watches of a queue. */
+struct registered_end {
+	struct registered *queue;
+	bool is_process;
+};
+
 struct registered {
 	struct registered *next;
 	struct queue_facts facts; /* facts.fd: owned */
+	int process;   /* owned: os_watch_process() of who registered it; -1: it may be anyone of that user */
+	bool orphaned; /* that process has ended */
+	struct registered_end channel_end, process_end;
 	struct notes notes;
 	uint32_t watching;
 	uint64_t untold; /* workers that have not been told of it, a bit for each slot: their mailbox was full */
@@ -33,10 +42,11 @@ struct registry {
 	unsigned workers;
 	struct outbox outbox; /* for workers whose mailbox is full */
 	bool has_untold;      /* there may be workers to be told of queues */
+	bool shared;          /* any process of a user may use its queues */
 };
 
-/* For up to `most` queues. 0, or -1 and errno. */
-int registry_init(struct registry *r, const int *mailboxes, unsigned workers, unsigned most);
+/* For up to `most` queues, `shared` by a user's processes or not. 0, or -1 and errno. */
+int registry_init(struct registry *r, const int *mailboxes, unsigned workers, unsigned most, bool shared);
 
 /* Heeds workers and clients, once poll(2) says that `poller` is readable. */
 void registry_heed(struct registry *r);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Second messages: what is asked of a transfer that there is, directly or by another worker's mail. */
 #include "server/closer.h"
+#include "server/os/process.h"
 #include "server/transfer_state.h"
 
 #include <errno.h>
@@ -14,7 +15,9 @@ static struct transfer *find_owned(struct engine *e, uint64_t id, const struct o
 {
 	struct transfer *t = from_entry(table_find(&e->table, id));
 
-	return t && owner_same(&t->owner, who) ? t : NULL;
+	if (!t || !owner_same(&t->owner, who))
+		return NULL;
+	return t->process < 0 || os_has_number(t->process) ? t : NULL;
 }
 
 /* What it asks for, and where to. 0, or an errno. */
@@ -44,6 +47,7 @@ void transfer_send_open(
 	if (!t || t->state != TRANSFER_OPENED || t->channel->gone)
 		return;
 	timers_clear(&e->timers, &t->timer);
+	transfer_unbind(t);
 	share_sent(e->shares, e->slot, &t->share);
 	if (hold) {
 		t->hold = *hold;

@@ -46,6 +46,7 @@ struct transfer {
 	struct channel *channel; /* one reference */
 	struct owner owner;
 	struct share share;
+	int process; /* owned, while OPENED: os_watch_process() of the owner; -1: any process of that number will do */
 	struct source_file file; /* file.fd: owned */
 	struct move move;        /* move.file: the same, if it is not in a socket */
 	struct opening *opening; /* owned; NULL once the file is open */
@@ -95,6 +96,9 @@ struct transfer *transfer_new(
 
 /* What is asked of it from now on. 0, or an errno: ENOMEM, ETIMEDOUT (its time is over). */
 int transfer_ask(struct transfer *t, const struct wire_request *r);
+
+/* No process has to be told from others any more. */
+void transfer_unbind(struct transfer *t);
 
 /* Its size is known: head and tail are. */
 void transfer_set_texts(struct transfer *t);

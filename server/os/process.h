@@ -19,6 +19,12 @@ void os_close_run(int first, int last);
 int os_watch_process(pid_t pid);
 
 /*
+ * Whether the process of such a descriptor still has its number, so that no other one can have it: it has not ended, or
+ * nobody has waited for it yet. Linux: pidfd_send_signal(2), since 5.1.
+ */
+bool os_has_number(int watch);
+
+/*
  * fork(2), but both processes share one table of descriptors: what one closes is closed in the other. What close(2) then
  * waits for, only the process that called it waits for.
  */

@@ -12,7 +12,9 @@
 #include <grp.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 namespace
@@ -288,6 +290,177 @@ TEST_F(Policy, ForeignPidNamespaces)
 		EXPECT_EQ(0, daemon().stop(SIGTERM));
 	}
 	ASSERT_NO_FATAL_FAILURE(start_with({}));
+}
+
+// ---- Whose transfers are whose
+
+// Whoever goes on with an open; it says so by its exit status.
+int go_on(int srv, uint64_t txnid, int dest)
+{
+	return sfd_send_open(srv, txnid, dest) ? 0 : 1;
+}
+
+// A child with a number of our choice, which must be free.
+pid_t fork_as(pid_t pid)
+{
+	struct {
+		uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+			set_tid_size, cgroup;
+	} args = {};
+
+	args.exit_signal = SIGCHLD;
+	args.set_tid = reinterpret_cast<uint64_t>(&pid);
+	args.set_tid_size = 1;
+	return static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
+}
+
+// Opens a file in a child, which then ends; the child's number, and what its status channel says.
+class OpenedByAnother : public Policy
+{
+      protected:
+	void open_in_child()
+	{
+		Ends channel = make_socketpair(SOCK_STREAM);
+
+		opener_ = fork();
+		if (opener_ == 0) {
+			const int fd = sfd_open(srv(), "canary", 0, 0, false);
+
+			_exit(read_info(fd, &info_) && send_fd(channel.in, fd) ? 0 : 1);
+		}
+		int status = -1;
+		ASSERT_TRUE(await_exit(opener_, &status));
+		ASSERT_EQ(0, status);
+		receive_fd(channel.out);
+	}
+
+	// With the information that it gave.
+	bool send_fd(int sock, int fd)
+	{
+		iovec iov = {&info_, sizeof info_};
+		alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+		const cmsghdr h = {CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS};
+		msghdr m = {};
+
+		m.msg_iov = &iov;
+		m.msg_iovlen = 1;
+		m.msg_control = control;
+		m.msg_controllen = sizeof control;
+		memcpy(control, &h, sizeof h);
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fd, sizeof fd);
+		return sendmsg(sock, &m, 0) == sizeof info_;
+	}
+
+	void receive_fd(int sock)
+	{
+		iovec iov = {&info_, sizeof info_};
+		alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+		msghdr m = {};
+		int fd = -1;
+
+		m.msg_iov = &iov;
+		m.msg_iovlen = 1;
+		m.msg_control = control;
+		m.msg_controllen = sizeof control;
+		ASSERT_EQ(static_cast<ssize_t>(sizeof info_), recvmsg(sock, &m, MSG_CMSG_CLOEXEC));
+		ASSERT_NE(nullptr, CMSG_FIRSTHDR(&m));
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof fd);
+		status_.reset(fd);
+	}
+
+	void TearDown() override
+	{
+		status_.reset();
+		Policy::TearDown();
+	}
+
+	pid_t opener_ = -1;
+	Fd status_;
+	sfd_file_info info_ = {};
+};
+
+TEST_F(OpenedByAnother, ANumberThatWasGivenAwayIsAnotherProcess)
+{
+	REQUIRE_ROOT();
+	ASSERT_NO_FATAL_FAILURE(start_with({}));
+	ASSERT_NO_FATAL_FAILURE(open_in_child());
+	Ends pipe = make_pipe();
+	int status = -1;
+	const pid_t newcomer = fork_as(opener_);
+
+	if (newcomer == 0)
+		_exit(go_on(srv(), info_.txnid, pipe.in));
+	ASSERT_EQ(opener_, newcomer) << strerror(errno);
+	ASSERT_TRUE(await_exit(newcomer, &status));
+	EXPECT_EQ(0, status);
+	canary();
+	EXPECT_EQ(0, await(status_, POLLIN, 100ms)) << "it is still waiting to be sent";
+	EXPECT_EQ("", drain(&pipe));
+}
+
+// The same process may go on, whoever else there is of its user; with an option any of them may.
+TEST_F(OpenedByAnother, SharedIds)
+{
+	for (const bool shared : {false, true}) {
+		ASSERT_NO_FATAL_FAILURE(
+			start_with(shared ? std::vector<std::string>{"--shared-ids"} : std::vector<std::string>{}));
+		ASSERT_NO_FATAL_FAILURE(open_in_child());
+		Ends pipe = make_pipe();
+
+		if (is_root()) {
+			EXPECT_EQ(0, as_user(STRANGER, STRANGER, [&] { return go_on(srv(), info_.txnid, pipe.in); }));
+		}
+		canary();
+		ASSERT_EQ(0, await(status_, POLLIN, 100ms));
+		ASSERT_EQ(0, go_on(srv(), info_.txnid, pipe.in));
+		if (shared) {
+			EXPECT_EQ(POLLIN, await(status_, POLLIN) & POLLIN);
+			EXPECT_EQ(1000U, drain(&pipe).size());
+		} else {
+			canary();
+			EXPECT_EQ(0, await(status_, POLLIN, 100ms));
+			EXPECT_EQ("", drain(&pipe));
+		}
+		status_.reset();
+		expect_idle();
+		stop(SIGTERM, 0);
+	}
+	ASSERT_NO_FATAL_FAILURE(start_with({}));
+}
+
+// A queue ends with the process that has made it, though a forked child has all of its descriptors.
+TEST_F(Policy, AQueueEndsWithItsProcess)
+{
+	ASSERT_NO_FATAL_FAILURE(start_with({}));
+	Ends pipe = make_pipe(), life = make_pipe();
+	int status = -1;
+	add_file("large", 1 << 20);
+	const pid_t owner = fork();
+
+	if (owner == 0) {
+		sfd_queue *q = sfd_queue_new(srv(), 8);
+
+		pipe.out.reset();
+		life.in.reset();
+		if (!q || sfd_queue_send(q, "large", pipe.in, 0, 0, nullptr, 1) != 0)
+			_exit(1);
+		while (sfd_queue_submit(q) < 0)
+			await(sfd_queue_fd(q), POLLIN);
+		if (fork() == 0) {
+			pipe.in.reset();
+			await(life.out, POLLHUP, 50s);
+			_exit(0);
+		}
+		_exit(0);
+	}
+	pipe.in.reset();
+	ASSERT_TRUE(await_exit(owner, &status));
+	ASSERT_EQ(0, status);
+	/* Nobody reads, so what is there ends when the daemon lets go of the destination. */
+	ASSERT_TRUE(eventually([&] { return (await(pipe.out, POLLHUP, 0ms) & POLLHUP) != 0; }));
+	EXPECT_LT(drain(&pipe).size(), 1U << 20);
+	expect_idle();
+	life.in.reset();
 }
 
 // ---- What is served

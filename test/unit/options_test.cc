@@ -78,6 +78,7 @@ TEST(Options, Defaults)
 	EXPECT_EQ(0u, p.o.allow_users.count);
 	EXPECT_EQ(0u, p.o.allow_groups.count);
 	EXPECT_FALSE(p.o.allow_foreign_pidns);
+	EXPECT_FALSE(p.o.shared_ids);
 	EXPECT_FALSE(p.o.no_symlinks);
 	EXPECT_FALSE(p.o.one_file_system);
 	EXPECT_FALSE(p.o.daemonize);
@@ -232,7 +233,7 @@ TEST(OptionsPolicy, Everything)
 {
 	Parse p{"-s", "n", "-r", "/", "--socket-mode", "0660", "--socket-user", "a", "--socket-group", "b",
 		"--allow-user", "c", "--allow-group", "d", "--allow-user", "4", "--allow-foreign-pidns",
-		"--no-symlinks", "--one-file-system"};
+		"--shared-ids", "--no-symlinks", "--one-file-system"};
 
 	ASSERT_EQ(0, p.result) << p.error;
 	EXPECT_EQ(0660u, p.o.socket_mode);
@@ -244,6 +245,7 @@ TEST(OptionsPolicy, Everything)
 	ASSERT_EQ(1u, p.o.allow_groups.count);
 	EXPECT_STREQ("d", p.o.allow_groups.all[0]);
 	EXPECT_TRUE(p.o.allow_foreign_pidns);
+	EXPECT_TRUE(p.o.shared_ids);
 	EXPECT_TRUE(p.o.no_symlinks);
 	EXPECT_TRUE(p.o.one_file_system);
 }

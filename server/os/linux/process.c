@@ -2,6 +2,7 @@
 #include "server/os/process.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
@@ -76,6 +77,12 @@ void os_close_run(int first, int last)
 int os_watch_process(pid_t pid)
 {
 	return (int)syscall(SYS_pidfd_open, pid, 0U);
+}
+
+bool os_has_number(int watch)
+{
+	/* Signal 0 is never sent: kill(2). EPERM: there is such a process. */
+	return syscall(SYS_pidfd_send_signal, watch, 0, NULL, 0U) == 0 || errno != ESRCH;
 }
 
 pid_t os_fork_sharing_files(void)
