@@ -154,6 +154,8 @@ static int admit(struct engine *e, const struct wire_request *r, const struct ow
 		err = share_take(e->shares, &claim, share);
 	if (err != 0)
 		counter_add(&e->own->active, (uint64_t)-1);
+	if (err == EDQUOT)
+		notices_add(&e->notices, NOTICE_QUOTA, who, err, e->loop.now_ns);
 	return err;
 }
 

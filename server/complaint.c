@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/complaint.h"
 
+#include "server/escape.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
+enum { TEXT_SIZE = 1024 };
+
 int complain(const struct complaint *c, int code, const char *format, ...)
 {
+	char text[TEXT_SIZE];
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(c->text, c->size, format, ap);
+	vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
-	make_printable(c->text);
+	if (c->size > 0)
+		escape(c->text, c->size, text);
 	return code;
-}
-
-void make_printable(char *text)
-{
-	for (; *text; text++) {
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
-			*text = '?';
-	}
 }

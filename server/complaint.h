@@ -10,10 +10,8 @@ struct complaint {
 	size_t size;
 };
 
-/* Writes the line and returns `code`, so that a function can end with it. Control characters become '?'. */
+/* Writes the line and returns `code`, so that a function can end with it. What is not printable is escaped: a name that holds a
+ * newline must not forge a second line. */
 int complain(const struct complaint *c, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
-/* Replaces every control character by '?': a name that holds a newline must not forge a second line. */
-void make_printable(char *text);
 
 #endif

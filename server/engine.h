@@ -7,6 +7,7 @@
 #include "server/journal.h"
 #include "server/list.h"
 #include "server/loop.h"
+#include "server/notices.h"
 #include "server/pace.h"
 #include "server/pipes.h"
 #include "server/residency.h"
@@ -42,6 +43,7 @@ struct engine {
 	uint64_t max_readahead;        /* bytes */
 	struct user_paces *user_paces; /* NULL: no limit */
 	struct shares *shares;
+	struct notices notices;
 	unsigned slot;
 };
 

@@ -340,6 +340,15 @@ static void handle(struct inbox *in, struct delivery *d)
 		refuse_all(in, d);
 }
 
+static void tell_operator(struct inbox *in, const struct delivery *d)
+{
+	struct engine *e = in->config.engine;
+	const enum notice_kind kind = d->err == EACCES ? NOTICE_REFUSED : NOTICE_MALFORMED;
+
+	if (d->m.has_owner)
+		notices_add(&e->notices, kind, &d->m.owner, d->err, e->loop.now_ns);
+}
+
 bool inbox_receive(struct inbox *in, int sock)
 {
 	struct journal_pen *pen = in->config.pen;
@@ -349,6 +358,8 @@ bool inbox_receive(struct inbox *in, int sock)
 	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d.m) < 0)
 		return false;
 	d.err = judge(in, &d);
+	if (d.err != 0)
+		tell_operator(in, &d);
 	counter_add(&in->config.engine->own->requests, d.h.count > 0 ? d.h.count : 1);
 	if (is_registration(in, &d, &r))
 		handle_registration(in, &d, &r);

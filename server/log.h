@@ -15,7 +15,10 @@ void log_init(const char *name);
 /* From now on to the system log (/dev/log). A line that it does not take at once is lost: nothing here waits for it. */
 void log_to_system(void);
 
-/* Control characters are shown as '?'. Leaves errno alone. */
+/*
+ * What is not printable is escaped (escape.h). Never waits for whoever reads the log: a line that there is no room for is
+ * counted, and the next one that there is room for says so. Leaves errno alone.
+ */
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -170,6 +170,7 @@ static void review_jobs(struct worker *w)
 		return;
 	w->review_jobs = false;
 	w->review_ns = e->loop.now_ns + (uint64_t)LOOK_AROUND_MS * 1000000;
+	notices_flush(&e->notices, e->loop.now_ns);
 	if (!jobs_suspect(&e->jobs))
 		return;
 	read_mail(w, INT_MAX);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Tests, checks and benchmarks. Included by the Makefile at the top.
 
-TEST_SRC := $(wildcard test/unit/*_test.cc test/integration/*_test.cc)
+TEST_SRC := $(wildcard test/unit/*_test.cc test/integration/*_test.cc test/hostile/*_test.cc)
 SUPPORT_SRC := $(wildcard test/support/*.cc)
 BENCH_SRC := $(wildcard test/bench/bench_*.c)
 BENCH_COMMON := test/bench/common.c
@@ -78,7 +78,7 @@ $(SLOWFS): test/support/slowfs.c $(FLAGS_FILE)
 tests: all $(TEST_BIN) $(SLOWFS) $(FAULT_DAEMON)
 
 check: tests
-	$(Q)BUILD=$(abspath $(BUILD)) FILTER='$(FILTER)' test/run $(sort $(foreach t,$(or $(TESTS),unit integration),$(filter $(BUILD)/test/$(t)%,$(TEST_BIN))))
+	$(Q)BUILD=$(abspath $(BUILD)) FILTER='$(FILTER)' test/run $(sort $(foreach t,$(or $(TESTS),unit integration hostile),$(filter $(BUILD)/test/$(t)%,$(TEST_BIN))))
 
 # ---- Benchmarks
 

@@ -4,6 +4,7 @@
 #include "test/support/namespaces.h"
 #include "test/support/queue.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -290,6 +291,70 @@ TEST_F(Policy, ForeignPidNamespaces)
 		EXPECT_EQ(0, daemon().stop(SIGTERM));
 	}
 	ASSERT_NO_FATAL_FAILURE(start_with({}));
+}
+
+// ---- What the operator is told
+
+// However often somebody tries who is not served, the log grows slowly.
+TEST_F(Policy, RefusalsAreFewLines)
+{
+	REQUIRE_ROOT();
+	DaemonOptions options;
+	options.workers = 1;
+	options.more = {"--socket-mode", "0666"};
+	ASSERT_NO_FATAL_FAILURE(start(options));
+	const size_t before = daemon().log().size();
+
+	EXPECT_EQ(EACCES, as_user(STRANGER, STRANGER, [&] {
+		const Fd connection(daemon().connect());
+		int last = 0;
+
+		for (int i = 0; i < 500; i++)
+			last = answer(connection);
+		return last;
+	}));
+	EXPECT_EQ(0, answer(srv()));
+	const std::string log = daemon().log().substr(before);
+	EXPECT_EQ(4, std::count(log.begin(), log.end(), '\n')) << log;
+	EXPECT_NE(std::string::npos, log.find("refused uid " + std::to_string(STRANGER) + " (pid ")) << log;
+	/* The rest is said when ten seconds are over. */
+	EXPECT_TRUE(daemon().await_log("suppressed 496 more lines"));
+}
+
+// Whoever reads the log may stop to: the daemon, its master included, does not wait for it.
+TEST_F(Policy, NobodyReadsTheLog)
+{
+	const std::string fifo = dir() + "/go";
+	DaemonOptions options;
+
+	ASSERT_EQ(0, mkfifo(fifo.c_str(), 0600));
+	options.wrapper = {"/bin/sh", "-c", "{ \"$@\"; } 2>&1 | read line < " + fifo, "sh"};
+	ASSERT_NO_FATAL_FAILURE(start(options));
+	const std::vector<pid_t> before = daemon().workers();
+	/* Each is several lines: more than a pipe holds. */
+	for (int i = 0; i < 500; i++)
+		ASSERT_TRUE(daemon().signal(SIGUSR1));
+	ASSERT_EQ(2U, before.size());
+	ASSERT_EQ(0, kill(before[0], SIGKILL));
+	ASSERT_TRUE(eventually([&] {
+		const std::vector<pid_t> now = daemon().workers();
+
+		return now.size() == 2 && std::find(now.begin(), now.end(), before[0]) == now.end();
+	}));
+	canary();
+	const pid_t master = daemon().master();
+	ASSERT_TRUE(daemon().signal(SIGTERM));
+	EXPECT_TRUE(await_gone(master));
+	/* Now the reader may go, and the shell. */
+	Fd go;
+	ASSERT_TRUE(eventually([&] {
+		go.reset(open(fifo.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+		return go >= 0;
+	}));
+	go.reset();
+	int status = -1;
+	EXPECT_TRUE(await_exit(daemon().pid(), &status));
+	daemon().forget();
 }
 
 // ---- Whose transfers are whose
