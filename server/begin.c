@@ -29,7 +29,10 @@ static bool submit(struct transfer *t)
 	};
 
 	if (transfer_is_lent(t)) {
-		spec.letter = (struct job_letter){.kind = JOB_LOOK, .flags = JOB_FILE_PARKED};
+		spec.letter = (struct job_letter){
+			.kind = JOB_LOOK,
+			.flags = t->file.is_near ? JOB_CLOSES_AT_ONCE : JOB_FILE_PARKED,
+		};
 		spec.path = NULL;
 		spec.fds[0] = t->file.fd;
 		spec.nfds = 1;
@@ -126,7 +129,7 @@ static void on_opened(void *owner, const struct job_answer *answer, int fd)
 		file.st = answer->st;
 		open_range(&file, o->offset, o->length);
 		opening_free(t);
-		transfer_take_file(t, &file, answer->parked || transfer_is_lent(t));
+		transfer_take_file(t, &file, answer->parked || (transfer_is_lent(t) && !t->file.is_near));
 		transfer_file_opened(t, &file);
 	}
 }
@@ -220,19 +223,27 @@ static int look_at(struct engine *e, const struct wire_request *r, const int *fd
 }
 
 /*
- * From now on it is in a socket, whatever it is, so that nothing here ever waits for it. What its own descriptor's closing
- * could wait for is its file system's server: the last one it is not.
+ * One that may wait in close(2) is in a socket from now on, so that nothing here ever waits for it. What its own descriptor's
+ * closing could wait for is its file system's server: the last one it is not. On the root's own local file system the last
+ * close of a file that has a name waits for nothing, unless it is open for writing: then some file systems write, or give
+ * back what they had set aside for more.
  */
 static int keep_lent(struct transfer *t, int fd, const struct beginning *b)
 {
 	const struct os_root *root = &t->engine->residency.root;
+	const bool is_near = root->local && b->lent.device == root->device;
 	int err;
 
 	t->file.is_memory = os_is_memory(fd);
+	t->file.is_near = is_near && !t->file.is_memory && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY;
 	t->file.device = b->lent.device;
+	if (t->file.is_near) {
+		t->file.fd = fd;
+		return 0;
+	}
 	t->file.fd = park(fd);
 	err = t->file.fd < 0 ? errno : 0;
-	if (err == 0 && (t->file.is_memory || (root->local && b->lent.device == root->device)))
+	if (err == 0 && (t->file.is_memory || is_near))
 		close(fd);
 	else
 		closer_close(fd);

@@ -61,7 +61,7 @@ void residency_describe(const struct residency *r, const struct stat *st, bool p
 	f->size = st->st_size;
 	f->links = st->st_nlink;
 	f->is_told = may_be_told(r, st);
-	f->local = !parked && r->root.local && st->st_dev == r->root.device;
+	f->local = !parked && !f->is_near && r->root.local && st->st_dev == r->root.device;
 	f->atime_due = f->local && atime_is_due(&r->root, st);
 }
 

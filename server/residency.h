@@ -20,7 +20,8 @@ struct source_file {
 	bool local;     /* on the root's own file system, and that is a local one */
 	bool atime_due; /* reading would write its access time */
 	bool is_memory; /* shared memory, which can be closed at once */
-	bool is_told;   /* this process may be told what of it is in memory, as far as owner and mode say */
+	bool is_near; /* lent, and on the root's own local file system: it can be closed at once while it has a name */
+	bool is_told; /* this process may be told what of it is in memory, as far as owner and mode say */
 	uint64_t device;
 	int64_t size; /* these two when it was opened, */
 	uint64_t links;

@@ -91,10 +91,10 @@ static void let_go_of_dest(struct transfer *t)
 	t->dest.fd = -1;
 }
 
-/* What was seen when it was opened in this round of the loop is as good as another look. */
+/* What was seen when it was opened in this round of the loop is as good as another look, if only we have it open. */
 static bool has_name(const struct transfer *t)
 {
-	return t->file.links > 0 && t->file.opened_ns == t->engine->loop.now_ns;
+	return !t->file.is_near && t->file.links > 0 && t->file.opened_ns == t->engine->loop.now_ns;
 }
 
 static void let_go_of_files(struct transfer *t)
@@ -104,7 +104,7 @@ static void let_go_of_files(struct transfer *t)
 	t->cold = NULL;
 	opening_free(t);
 	let_go_of_dest(t);
-	if (t->file.fd >= 0 && t->file.local)
+	if (t->file.fd >= 0 && (t->file.local || t->file.is_near))
 		closer_close_file(t->file.fd, has_name(t));
 	else if (t->file.fd >= 0 && t->file.is_memory)
 		close(t->file.fd);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What options cost: hot files through a queue, 64 in flight, without options and with one of them in turn, in one run.
+ * An open file is one that the client lends: helpers read it, whether or not it is in memory.
  * Headers are asked to cost at most a tenth on 4 KiB files; what copies, a deadline, and a rate that is never reached cost, is
  * reported.
  */
@@ -8,6 +9,7 @@
 
 #include <sendfiled/sendfiled.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,7 @@ enum {
 	IN_FLIGHT = 64,
 	ROUNDS = 5,
 	HEADER = 200,
-	VARIANTS = 6,
+	VARIANTS = 7,
 };
 
 static const char file_name[] = "file";
@@ -27,6 +29,7 @@ static const double header_floor = 0.9;
 struct variant {
 	const char *name;
 	struct sfd_opts opts;
+	bool is_lent; /* sfd_queue_sendfd() */
 };
 
 struct run {
@@ -34,14 +37,19 @@ struct run {
 	struct sfd_queue *queue;
 	uint64_t size;
 	unsigned requests;
+	int file; /* open, for those that are lent */
 	int ends[IN_FLIGHT][2];
 };
 
 static void ask(struct run *r, const struct variant *v, unsigned i)
 {
 	const int dest = r->ends[i][1];
-	int failed = sfd_queue_send(r->queue, file_name, dest, 0, 0, &v->opts, i);
+	int failed;
 
+	if (v->is_lent)
+		failed = sfd_queue_sendfd(r->queue, r->file, dest, 0, 0, &v->opts, i);
+	else
+		failed = sfd_queue_send(r->queue, file_name, dest, 0, 0, &v->opts, i);
 	if (failed < 0)
 		die("sfd_queue_send");
 }
@@ -116,6 +124,7 @@ int main(void)
 		{.name = "NODISKIO", .opts = {.flags = SFD_NODISKIO}},
 		{.name = "timeout", .opts = {.timeout_ms = 60000}},
 		{.name = "rate", .opts = {.max_rate = UINT64_C(50000000000)}},
+		{.name = "open file", .is_lent = true},
 	};
 	static const uint64_t sizes[] = {4096, 32768}; /* with the headers, what a pipe has room for */
 
@@ -135,12 +144,16 @@ int main(void)
 		arena_file(&a, file_name, sizes[s]);
 		arena_spawn(&a, 1, 1000);
 		arena_warm(&a, file_name);
+		r.file = openat(a.root_fd, file_name, O_RDONLY | O_CLOEXEC);
+		if (r.file < 0)
+			die(file_name);
 		r.queue = sfd_queue_new(a.srv, IN_FLIGHT);
 		if (!r.queue)
 			die("sfd_queue_new");
 		for (int kind = 0; kind < DEST_COUNT; kind++)
 			compare(&r, variants, (enum dest)kind);
 		sfd_queue_free(r.queue);
+		close(r.file);
 		arena_stop(&a);
 		arena_close(&a);
 	}

@@ -71,6 +71,37 @@ TEST_P(SendFd, AnyFileToAnyDestination)
 	expect_idle();
 }
 
+// However it is open, with a name or without one, and whether or not the daemon's copy is the last: all are sent, and let go of.
+TEST_P(SendFd, HoweverItIsOpen)
+{
+	const std::string content = make_content(300000, 3);
+
+	for (const int flags : {O_RDONLY, O_RDWR, O_RDWR | O_APPEND, O_RDONLY | O_DIRECT, O_RDONLY | O_NONBLOCK}) {
+		for (const bool unlinked : {false, true}) {
+			for (const bool closed : {false, true}) {
+				Fd file = make("file", content, flags);
+				Dest dest({Kind::Tcp, false}, dir());
+				Asked asked(GetParam(), srv());
+
+				if (file < 0 && flags & O_DIRECT)
+					continue;
+				ASSERT_GE(file, 0);
+				if (unlinked) {
+					ASSERT_EQ(0, unlink(own("file").c_str()));
+				}
+				asked.send({"", file}, dest.fd());
+				if (closed)
+					file.reset();
+				dest.start_reading();
+				expect_went(asked.end(), content.size(), content.size());
+				EXPECT_TRUE(same_content(content, dest.finish())) << flags << unlinked << closed;
+			}
+		}
+	}
+	expect_same_workers();
+	expect_idle();
+}
+
 TEST_P(SendFd, RangesAndWhatIsSaidOfThem)
 {
 	const std::string content = make_content(10000);
