@@ -357,6 +357,7 @@ bool inbox_receive(struct inbox *in, int sock)
 
 	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d.m) < 0)
 		return false;
+	stats_client(in->config.engine->own, d.m.owner.uid, d.m.owner.pid);
 	d.err = judge(in, &d);
 	if (d.err != 0)
 		tell_operator(in, &d);

@@ -11,6 +11,7 @@
 #include "server/registry.h"
 #include "server/restart.h"
 #include "server/shares.h"
+#include "server/watch.h"
 #include "server/worker.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -28,6 +30,9 @@ enum {
 	HELPERS_TIMEOUT_MS = 200, /* for helpers, who have nothing to finish; some may be stuck */
 	START_TIMEOUT_MS = 9000,
 	LOOK_MS = 500,
+	WATCH_MS = 1000,
+	SPARE_JOURNALS = 8, /* so many workers may be replaced before the kernel lets go of them */
+	KILL_MOMENT_MS = 100,
 };
 
 struct child {
@@ -36,8 +41,17 @@ struct child {
 	uint64_t started_ns;
 	uint64_t respawn_ns; /* while there is none: when there shall be */
 	struct restart restart;
+	struct journal *journal;
 	uint64_t position;     /* in its journal, at the last look */
 	enum os_fate reported; /* how much of what it held has been reported */
+	struct watch watch;
+};
+
+/* A worker that was killed and replaced, and that the kernel has not let go of. */
+struct stuck {
+	pid_t pid; /* 0: this place is free */
+	struct journal *journal;
+	enum os_fate reported;
 };
 
 struct master {
@@ -47,6 +61,10 @@ struct master {
 	int mail_read[WORKERS_MAX];
 	int mail_write[WORKERS_MAX];
 	struct child children[WORKERS_MAX];
+	struct stuck stuck[SPARE_JOURNALS];
+	struct journal *spare[SPARE_JOURNALS];
+	unsigned spares;
+	uint64_t watched_ns;           /* when it was looked whether workers are stuck */
 	struct user_paces *user_paces; /* NULL: no limit */
 	struct shares *shares;
 	struct pools *pools;
@@ -132,7 +150,7 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 		.highest_fd = highest_fd(m),
 		.registry_box = m->registry.box[1],
 		.registry = &m->registry,
-		.journal = journal_of(m->journals, slot),
+		.journal = m->children[slot].journal,
 		.boxes = m->helpers.boxes,
 		.pools = m->pools,
 		.root = config->root,
@@ -160,6 +178,7 @@ static int start_worker(struct master *m, unsigned slot, int ready_fd)
 		return -1;
 	child->pid = pid;
 	child->position = 0;
+	child->watch = (struct watch){0};
 	child->reported = OS_RUNS;
 	child->started_ns = clock_now_ns();
 	return 0;
@@ -190,6 +209,25 @@ static void mail_all(const struct master *m, enum mail_kind kind)
 		mailbox_send(m->mail_write[i], &letter, -1);
 }
 
+/* Of one that no code of its own runs of any more, whether or not it is `gone`: what others are to know. */
+static void forget_worker(struct master *m, unsigned slot, uint32_t delay, bool gone)
+{
+	struct child *child = &m->children[slot];
+
+	child->pid = 0;
+	child->respawn_ns = clock_now_ns() + (uint64_t)delay * 1000000;
+	atomic_compare_exchange_strong(&m->stats[0].polling, &(uint32_t){slot + 1}, 0);
+	/* What it held is gone; this is the one thing of its column that is not a sum over time. */
+	atomic_store_explicit(&m->stats[slot].active, 0, memory_order_relaxed);
+	/* The others learn that its copies are closed, and one of them takes the wakeup that may have died with it. */
+	atomic_store_explicit(&m->stats[slot].generation, child->generation + 1, memory_order_release);
+	child->generation++;
+	shares_bury(m->shares, slot);
+	helpers_worker_died(&m->helpers, slot);
+	registry_bury(&m->registry, child->journal, gone);
+	mail_all(m, MAIL_POKE);
+}
+
 static void note_death(struct master *m, unsigned slot, int status)
 {
 	struct child *child = &m->children[slot];
@@ -204,19 +242,27 @@ static void note_death(struct master *m, unsigned slot, int status)
 		log_line(LOG_LEVEL_WARNING,
 			"worker %u (pid %d) left with status %d; its clients see end-of-file; replaced in %u ms", slot,
 			(int)child->pid, WEXITSTATUS(status), delay);
-	child->pid = 0;
-	child->respawn_ns = now + (uint64_t)delay * 1000000;
-	atomic_compare_exchange_strong(&m->stats[0].polling, &(uint32_t){slot + 1}, 0);
-	/* What it held is gone; this is the one thing of its column that is not a sum over time. */
-	atomic_store_explicit(&m->stats[slot].active, 0, memory_order_relaxed);
-	/* The others learn that its copies are closed, and one of them takes the wakeup that may have died with it. */
-	atomic_store_explicit(&m->stats[slot].generation, child->generation + 1, memory_order_release);
-	child->generation++;
-	shares_bury(m->shares, slot);
-	helpers_worker_died(&m->helpers, slot);
-	registry_bury(&m->registry, journal_of(m->journals, slot), true);
-	journal_clear(journal_of(m->journals, slot));
-	mail_all(m, MAIL_POKE);
+	forget_worker(m, slot, delay, true);
+	journal_clear(child->journal);
+}
+
+/* The kernel has let go of it: what it was at work on can be told now. */
+static void note_late_death(struct master *m, struct stuck *s)
+{
+	log_line(LOG_LEVEL_INFO, "a worker that was stuck (pid %d) is gone", (int)s->pid);
+	registry_bury(&m->registry, s->journal, true);
+	journal_clear(s->journal);
+	m->spare[m->spares++] = s->journal;
+	*s = (struct stuck){0};
+}
+
+static struct stuck *find_stuck(struct master *m, pid_t pid)
+{
+	for (unsigned i = 0; i < SPARE_JOURNALS; i++) {
+		if (m->stuck[i].pid == pid)
+			return &m->stuck[i];
+	}
+	return NULL;
 }
 
 /* Reaps what has ended; the slot of a worker, -1 if there is none left to reap. */
@@ -229,7 +275,9 @@ static int reap(struct master *m, int *status)
 			if (m->children[i].pid == pid)
 				return (int)i;
 		}
-		if (helpers_reaped(&m->helpers, pid, *status))
+		if (find_stuck(m, pid))
+			note_late_death(m, find_stuck(m, pid));
+		else if (helpers_reaped(&m->helpers, pid, *status))
 			mail_all(m, MAIL_POKE); /* its job is to be given to another */
 	}
 	return -1;
@@ -363,9 +411,14 @@ static int prepare_queues(struct master *m)
 {
 	const struct master_config *config = m->config;
 
-	m->journals = journals_new(config->workers, 2 * config->worker_transfers + REGISTRY_UID_MAX * WIRE_DEPTH_MAX);
+	m->journals = journals_new(
+		config->workers + SPARE_JOURNALS, 2 * config->worker_transfers + REGISTRY_UID_MAX * WIRE_DEPTH_MAX);
 	if (!m->journals)
 		return -1;
+	for (unsigned i = 0; i < config->workers; i++)
+		m->children[i].journal = journal_of(m->journals, i);
+	for (; m->spares < SPARE_JOURNALS; m->spares++)
+		m->spare[m->spares] = journal_of(m->journals, config->workers + m->spares);
 	return registry_init(
 		&m->registry, m->mail_write, config->workers, config->max_queues, config->options->shared_ids);
 }
@@ -431,9 +484,18 @@ static int watch_killed(struct master *m, uint64_t now)
 	if (now < m->look_ns)
 		return (int)((m->look_ns - now) / 1000000) + 1;
 	m->look_ns = now + (uint64_t)LOOK_MS * 1000000;
+	for (unsigned i = 0; i < SPARE_JOURNALS; i++) {
+		struct stuck *s = &m->stuck[i];
+		enum os_fate fate = s->pid != 0 ? os_fate(s->pid) : OS_RUNS;
+
+		if (fate == OS_LEAVING && s->reported != OS_LEAVING) {
+			s->reported = fate;
+			registry_bury(&m->registry, s->journal, true);
+		}
+	}
 	for (unsigned i = 0; i < m->config->workers; i++) {
-		const struct journal *j = journal_of(m->journals, i);
 		struct child *child = &m->children[i];
+		const struct journal *j = child->journal;
 		uint64_t position = journal_position(j);
 		enum os_fate fate = OS_RUNS;
 
@@ -446,6 +508,85 @@ static int watch_killed(struct master *m, uint64_t now)
 		}
 	}
 	return LOOK_MS;
+}
+
+/* A moment, in which a process that can end does; SIGCHLD ends the wait. True if it is gone, and reaped as usual. */
+static bool is_gone_soon(struct master *m, unsigned slot)
+{
+	const pid_t pid = m->children[slot].pid;
+	const uint64_t deadline = clock_now_ns() + (uint64_t)KILL_MOMENT_MS * 1000000;
+	siginfo_t info;
+
+	for (;;) {
+		const struct timespec moment = {.tv_nsec = 1000000};
+
+		info.si_pid = 0;
+		if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid)
+			return true;
+		if (clock_now_ns() >= deadline)
+			return false;
+		nanosleep(&moment, NULL);
+	}
+}
+
+/*
+ * What the kernel holds on to keeps its descriptors, and ends when it is let go. Its place is given to another, with an empty
+ * journal.
+ */
+static void replace_stuck(struct master *m, unsigned slot, enum watch_verdict verdict)
+{
+	struct child *child = &m->children[slot];
+	const uint64_t client = counter_get(&m->stats[slot].client), silent = child->watch.silent_ns;
+	struct stuck *place = find_stuck(m, 0);
+
+	child->watch = (struct watch){0};
+	log_line(LOG_LEVEL_ERROR,
+		"worker %u (pid %d) has been stuck for %llu s, %s, with a request of uid %u, pid %u; it is killed and replaced",
+		slot, (int)child->pid, (unsigned long long)(silent / 1000000000),
+		verdict == WATCH_WAITS ? "waiting in the kernel" : "using the processor", (unsigned)(client >> 32),
+		(unsigned)client);
+	kill(child->pid, SIGKILL);
+	if (is_gone_soon(m, slot))
+		return; /* SIGCHLD says the rest */
+	if (!place || m->spares == 0) {
+		log_line(LOG_LEVEL_ERROR,
+			"worker %u cannot be replaced before the kernel lets go of it: %d others wait for that, too",
+			slot, SPARE_JOURNALS);
+		return;
+	}
+	*place = (struct stuck){.pid = child->pid, .journal = child->journal, .reported = OS_KILLED};
+	forget_worker(m, slot, 0, false);
+	child->journal = m->spare[--m->spares];
+}
+
+/* How soon to look again, in ms; -1: there is no need. */
+static int watch_workers(struct master *m, uint64_t now)
+{
+	const uint64_t each = (uint64_t)WATCH_MS * 1000000;
+	struct watch_query look = {
+		.passed_ns = watch_passed(m->watched_ns, now, each),
+		.patience_ns = (uint64_t)m->config->options->worker_timeout_ms * 1000000,
+		.look = os_view_process,
+	};
+
+	if (look.patience_ns == 0)
+		return -1;
+	if (now - m->watched_ns < each)
+		return (int)((m->watched_ns + each - now) / 1000000) + 1;
+	m->watched_ns = now;
+	for (unsigned i = 0; i < m->config->workers; i++) {
+		struct child *child = &m->children[i];
+		enum watch_verdict verdict;
+
+		if (child->pid == 0)
+			continue;
+		look.pid = child->pid;
+		look.position = journal_position(child->journal);
+		verdict = watch_judge(&child->watch, &look);
+		if (verdict != WATCH_WORKS)
+			replace_stuck(m, i, verdict);
+	}
+	return WATCH_MS;
 }
 
 static void supervise(struct master *m)
@@ -463,7 +604,7 @@ static void supervise(struct master *m)
 
 		while ((slot = reap(m, &status)) >= 0)
 			note_death(m, (unsigned)slot, status);
-		timeout = helpers_work(&m->helpers, now);
+		timeout = sooner(helpers_work(&m->helpers, now), watch_workers(m, now));
 		if (replace_due(m, now, &next)) {
 			soon = next > now ? (int)((next - now) / 1000000) + 1 : 0;
 			timeout = sooner(timeout, soon);
@@ -515,6 +656,8 @@ static void end_queue(void *arg, const struct queue_facts *facts)
 
 static void stop_all(struct master *m)
 {
+	unsigned stuck;
+
 	signal_children(m, SIGTERM);
 	await_gone(m, STOP_TIMEOUT_MS, false);
 	if (count_children(m) > 0) {
@@ -524,9 +667,9 @@ static void stop_all(struct master *m)
 	registry_each(&m->registry, end_queue, NULL);
 	helpers_kill(&m->helpers);
 	await_gone(m, HELPERS_TIMEOUT_MS, true);
-	if (count_children(m) + m->helpers.count > 0)
-		log_line(LOG_LEVEL_WARNING, "%u processes are stuck in the kernel and end when it lets them go",
-			count_children(m) + m->helpers.count);
+	stuck = count_children(m) + SPARE_JOURNALS - m->spares + m->helpers.count;
+	if (stuck > 0)
+		log_line(LOG_LEVEL_WARNING, "%u processes are stuck in the kernel and end when it lets them go", stuck);
 }
 
 int master_run(const struct master_config *config)

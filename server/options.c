@@ -19,6 +19,7 @@ enum {
 	OPT_READERS_PER_DEVICE,
 	OPT_IO_TIMEOUT,
 	OPT_IDLE_TIMEOUT,
+	OPT_WORKER_TIMEOUT,
 	OPT_MAX_READAHEAD,
 	OPT_MAX_RATE_PER_USER,
 	OPT_BUSY_POLL,
@@ -68,6 +69,8 @@ const char options_help[] =
 	"                            (60000)\n"
 	"      --idle-timeout MS     how long a transfer may move nothing before it ends; 0: for ever\n"
 	"                            (60000)\n"
+	"      --worker-timeout MS   how long a worker may be stuck before it is replaced; 0: for ever\n"
+	"                            (10000)\n"
 	"      --max-readahead PAGES the most that a request may have read ahead (1024)\n"
 	"      --max-transfers-per-user N\n"
 	"                            how many of all transfers may be one user's (4096)\n"
@@ -103,6 +106,7 @@ static const struct option long_options[] = {
 	{"readers-per-device", required_argument, NULL, OPT_READERS_PER_DEVICE},
 	{"io-timeout", required_argument, NULL, OPT_IO_TIMEOUT},
 	{"idle-timeout", required_argument, NULL, OPT_IDLE_TIMEOUT},
+	{"worker-timeout", required_argument, NULL, OPT_WORKER_TIMEOUT},
 	{"max-readahead", required_argument, NULL, OPT_MAX_READAHEAD},
 	{"max-rate-per-user", required_argument, NULL, OPT_MAX_RATE_PER_USER},
 	{"busy-poll", required_argument, NULL, OPT_BUSY_POLL},
@@ -172,6 +176,7 @@ static const struct number numbers[] = {
 	{OPT_READERS_PER_DEVICE, "--readers-per-device", offsetof(struct options, readers_per_device), 1, READERS_MAX},
 	{OPT_IO_TIMEOUT, "--io-timeout", offsetof(struct options, io_timeout_ms), 0, INT_MAX},
 	{OPT_IDLE_TIMEOUT, "--idle-timeout", offsetof(struct options, idle_timeout_ms), 0, INT_MAX},
+	{OPT_WORKER_TIMEOUT, "--worker-timeout", offsetof(struct options, worker_timeout_ms), 0, INT_MAX},
 	{OPT_MAX_READAHEAD, "--max-readahead", offsetof(struct options, max_readahead), 0, READAHEAD_MAX},
 	{OPT_MAX_TRANSFERS_PER_USER, "--max-transfers-per-user", offsetof(struct options, max_transfers_per_user), 1,
 		TRANSFERS_MAX},
@@ -330,6 +335,7 @@ int options_parse(struct options *o, int argc, char *argv[], char *error, size_t
 		.readers_per_device = READERS_PER_DEVICE_DEFAULT,
 		.io_timeout_ms = IO_TIMEOUT_DEFAULT_MS,
 		.idle_timeout_ms = IDLE_TIMEOUT_DEFAULT_MS,
+		.worker_timeout_ms = WORKER_TIMEOUT_DEFAULT_MS,
 		.max_readahead = READAHEAD_DEFAULT,
 		.busy_poll_us = BUSY_POLL_DEFAULT_US,
 		.max_transfers_per_user = TRANSFERS_PER_USER_DEFAULT,

@@ -21,6 +21,7 @@ enum {
 	READERS_PER_DEVICE_DEFAULT = 4,
 	IO_TIMEOUT_DEFAULT_MS = 60000,
 	IDLE_TIMEOUT_DEFAULT_MS = 60000,
+	WORKER_TIMEOUT_DEFAULT_MS = 10000,
 	READAHEAD_DEFAULT = 1024, /* pages */
 	READAHEAD_MAX = 1024 * 1024,
 	SOCKET_MODE_DEFAULT = 0600,
@@ -54,6 +55,7 @@ struct options {
 	unsigned readers_per_device;
 	unsigned io_timeout_ms; /* these two 0: none */
 	unsigned idle_timeout_ms;
+	unsigned worker_timeout_ms; /* 0: never */
 	unsigned max_readahead;     /* pages */
 	uint64_t max_rate_per_user; /* bytes per second; 0: no limit */
 	unsigned max_transfers_per_user;

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum {
 	STATS_CODES = 64,
@@ -37,6 +38,7 @@ struct stats {
 	_Atomic uint32_t
 		polling; /* of the first column only: the slot, plus one, of the worker that polls; see loop.h */
 	_Atomic unsigned generation; /* which of the slot's workers this is; the master's to write */
+	counter client;              /* whose request is being worked on: uid << 32 | pid */
 	counter refusals;            /* channels kept only because a refusal could not be written yet */
 	counter idle_ns;             /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
 	counter requests;            /* received, refused ones included */
@@ -61,6 +63,12 @@ static inline void counter_add(counter *c, uint64_t n)
 static inline uint64_t counter_get(counter *c)
 {
 	return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+/* For the master, if the worker never comes back from it. */
+static inline void stats_client(struct stats *own, uid_t uid, pid_t pid)
+{
+	atomic_store_explicit(&own->client, (uint64_t)uid << 32 | (uint32_t)pid, memory_order_relaxed);
 }
 
 static inline unsigned stats_generation(struct stats *column)

@@ -100,6 +100,7 @@ static bool has_name(const struct transfer *t)
 static void let_go_of_files(struct transfer *t)
 {
 	journal_turn(t->engine->pen, t->line);
+	stats_client(t->engine->own, t->owner.uid, t->owner.pid);
 	cold_free(t->cold);
 	t->cold = NULL;
 	opening_free(t);

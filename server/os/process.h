@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct msghdr;
@@ -52,6 +53,13 @@ enum os_fate {
 	OS_LEAVING, /* that call is over */
 };
 enum os_fate os_fate(pid_t pid);
+
+/* What another process is at, and has used. False if there is none. Linux: proc_pid_stat(5). */
+struct os_process_view {
+	bool is_uninterruptible; /* it waits where not even SIGKILL wakes it */
+	uint64_t cpu_ns;
+};
+bool os_view_process(pid_t pid, struct os_process_view *out);
 
 /*
  * How much processor time the process may have, in percent of one processor: os_cpu_count() times 100, or less. Linux: cpu.max

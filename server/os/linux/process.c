@@ -252,3 +252,25 @@ enum os_fate os_fate(pid_t pid)
 	read_proc(pid, "status", text, sizeof text);
 	return has_sigkill(text, "SigPnd:") || has_sigkill(text, "ShdPnd:") ? OS_KILLED : OS_RUNS;
 }
+
+bool os_view_process(pid_t pid, struct os_process_view *out)
+{
+	const uint64_t second_ns = UINT64_C(1000000000);
+	char text[4096], *at;
+	uint64_t ticks;
+
+	read_proc(pid, "stat", text, sizeof text);
+	at = strrchr(text, ')');
+	if (!at || at[1] == '\0')
+		return false;
+	out->is_uninterruptible = at[2] == 'D';
+	/* The twelfth and thirteenth field after the name: in user and in kernel mode. */
+	for (int field = 0; at && field < 12; field++)
+		at = strchr(at + 1, ' ');
+	if (!at)
+		return false;
+	ticks = strtoull(at, &at, 10);
+	ticks += strtoull(at, NULL, 10);
+	out->cpu_ns = ticks * (second_ns / (uint64_t)sysconf(_SC_CLK_TCK));
+	return true;
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// Workers that a client makes the kernel hold on to: each is replaced, and told of, while the client still does so.
+#include "test/support/cold_fixture.h"
+#include "test/support/queue.h"
+
+#include <cerrno>
+#include <csignal>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+namespace
+{
+
+class Stuck : public ColdTest
+{
+      protected:
+	static constexpr int PLACES = 8, FILES = PLACES + 1;
+
+	void SetUp() override
+	{
+		ColdTest::SetUp();
+		if (IsSkipped())
+			return;
+		for (int i = 0; i < FILES; i++) {
+			add_slow(name(i), 100000);
+			fs().hold("read", name(i));
+		}
+	}
+
+	static std::string name(int i)
+	{
+		return "hang" + std::to_string(i);
+	}
+
+	// Forks a process that does that with a hung file's content, and waits until it hangs.
+	template <typename What> pid_t hang(What what)
+	{
+		/* Each has a file of its own: a page that is being read is read once. */
+		const std::string hung = name(hung_++);
+		const pid_t child = fork();
+
+		if (child == 0) {
+			const int file = open(fs().path(hung).c_str(), O_RDONLY | O_CLOEXEC);
+
+			alarm(100);
+			_exit(what(file) ? 0 : 1);
+		}
+		EXPECT_GT(child, 0);
+		EXPECT_TRUE(eventually([&] { return fs().held("read", hung) > 0; }));
+		return child;
+	}
+
+	// It holds the pipe's lock meanwhile.
+	pid_t hang_on(const Ends &pipe)
+	{
+		return hang([&](int file) { return splice(file, nullptr, pipe.in, nullptr, 4096, 0) > 0; });
+	}
+
+	// The same for a socket's lock.
+	pid_t hang_on_socket(int sock)
+	{
+		return hang([&](int file) {
+			void *map = mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, file, 0);
+
+			return map != MAP_FAILED && ::send(sock, map, 4096, 0) > 0;
+		});
+	}
+
+	void expect_replaced(pid_t worker, size_t workers)
+	{
+		EXPECT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
+		EXPECT_TRUE(daemon().await_log(
+			"with a request of uid " + std::to_string(getuid()) + ", pid " + std::to_string(getpid())));
+		/* The kernel still has it, and another one serves. */
+		for (int i = 0; i < 20; i++)
+			canary();
+		EXPECT_TRUE(process_lives(worker));
+		EXPECT_EQ(workers + 1, daemon().workers().size());
+	}
+
+	void expect_end(pid_t child, pid_t worker)
+	{
+		int status = -1;
+
+		fs().release();
+		EXPECT_TRUE(await_exit(child, &status));
+		EXPECT_TRUE(await_gone(worker));
+		EXPECT_TRUE(daemon().await_log("a worker that was stuck (pid " + std::to_string(worker) + ") is gone"));
+	}
+
+      private:
+	int hung_ = 0;
+};
+
+TEST_F(Stuck, InAPipe)
+{
+	constexpr uint64_t MANY = 20;
+	Ends locked = make_pipe();
+	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "2000"}, 1));
+	const pid_t worker = daemon().workers()[0];
+	Queue q(srv());
+
+	for (uint64_t i = 0; i < MANY; i++)
+		q.open("canary", i);
+	ASSERT_EQ(0, q.submit());
+	for (uint64_t i = 0; i < MANY; i++)
+		q.info_of(i);
+	const pid_t child = hang_on(locked);
+	q.send("canary", locked.in, 500);
+	ASSERT_EQ(0, q.submit());
+	expect_replaced(worker, 1);
+	/* All other requests that it held have ended; that one does when it is over. */
+	EXPECT_TRUE(q.until([&] { return q.outstanding() <= 1; })) << q.outstanding();
+	for (uint64_t i = 0; i < MANY; i++)
+		q.expect_end(i, SFD_STAT_WORKER_DIED);
+	/* The queue goes on with the new worker. */
+	Ends pipe = make_pipe();
+	q.send("canary", pipe.in, 600);
+	ASSERT_EQ(0, q.submit());
+	EXPECT_TRUE(q.until([&] { return q.of(600).ended == 1; }));
+	EXPECT_EQ(1000U, drain(&pipe).size());
+	expect_end(child, worker);
+	q.finish();
+	EXPECT_EQ(1U, q.of(500).ended);
+	q.expect_quiet();
+}
+
+TEST_F(Stuck, InASocket)
+{
+	Ends tcp = make_tcp_pair();
+	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "2000"}, 1));
+	const pid_t worker = daemon().workers()[0];
+
+	ASSERT_EQ(0, fcntl(tcp.in, F_SETFL, O_NONBLOCK));
+	const pid_t child = hang_on_socket(tcp.in);
+	const Fd status(sfd_send(srv(), "canary", tcp.in, 0, 0, false));
+	expect_replaced(worker, 1);
+	expect_end(child, worker);
+	/* Its client sees the end of the channel, or an outcome: nothing hangs. */
+	EXPECT_NE(0, await(status, POLLIN));
+}
+
+// One after the other, as many as there are places for: the master never waits, and the last one is not replaced.
+TEST_F(Stuck, AgainAndAgain)
+{
+	std::vector<Ends> locked;
+	std::vector<pid_t> children, workers;
+	std::vector<Fd> channels;
+	limit(150);
+	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "1000"}, 1));
+
+	for (int i = 0; i <= PLACES; i++) {
+		const pid_t worker = daemon().workers().back();
+
+		locked.push_back(make_pipe());
+		children.push_back(hang_on(locked.back()));
+		channels.emplace_back(sfd_send(srv(), "canary", locked.back().in, 0, 0, false));
+		ASSERT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
+		workers.push_back(worker);
+		if (i < PLACES) {
+			ASSERT_TRUE(eventually([&] { return daemon().workers().back() != worker; }));
+			canary();
+		}
+	}
+	EXPECT_TRUE(daemon().await_log("cannot be replaced before the kernel lets go of it"));
+	fs().release();
+	for (const pid_t child : children) {
+		int status = -1;
+
+		EXPECT_TRUE(await_exit(child, &status));
+	}
+	for (const pid_t worker : workers)
+		EXPECT_TRUE(await_gone(worker));
+	EXPECT_TRUE(eventually([&] { return daemon().workers().size() == 1; }));
+	canary();
+}
+
+// A worker that does not run at all is left alone: it may be a debugger's.
+TEST_F(Stuck, NotWhoIsStopped)
+{
+	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "1000"}, 2));
+	const std::vector<pid_t> workers = daemon().workers();
+
+	freeze({workers[1]});
+	/* So long as would have been enough, and longer; others are served. */
+	for (const Deadline deadline(4s); !deadline.passed();)
+		canary();
+	thaw({workers[1]});
+	EXPECT_EQ(workers, daemon().workers());
+	EXPECT_EQ(std::string::npos, daemon().log().find("has been stuck"));
+	fs().release();
+}
+
+} // namespace
