@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-#include "server/master.h"
-
 #include "server/child.h"
-#include "server/helpers.h"
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/mailbox.h"
+#include "server/master_state.h"
 #include "server/os/process.h"
 #include "server/pace.h"
-#include "server/registry.h"
-#include "server/restart.h"
-#include "server/shares.h"
-#include "server/watch.h"
 #include "server/worker.h"
 
 #include <errno.h>
@@ -21,7 +15,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -29,50 +22,6 @@ enum {
 	KILL_TIMEOUT_MS = 2000,   /* and those that even so do not go are stuck in the kernel */
 	HELPERS_TIMEOUT_MS = 200, /* for helpers, who have nothing to finish; some may be stuck */
 	START_TIMEOUT_MS = 9000,
-	LOOK_MS = 500,
-	WATCH_MS = 1000,
-	SPARE_JOURNALS = 8, /* so many workers may be replaced before the kernel lets go of them */
-	KILL_MOMENT_MS = 100,
-};
-
-struct child {
-	pid_t pid; /* 0: none */
-	unsigned generation;
-	uint64_t started_ns;
-	uint64_t respawn_ns; /* while there is none: when there shall be */
-	struct restart restart;
-	struct journal *journal;
-	uint64_t position;     /* in its journal, at the last look */
-	enum os_fate reported; /* how much of what it held has been reported */
-	struct watch watch;
-};
-
-/* A worker that was killed and replaced, and that the kernel has not let go of. */
-struct stuck {
-	pid_t pid; /* 0: this place is free */
-	struct journal *journal;
-	enum os_fate reported;
-};
-
-struct master {
-	const struct master_config *config;
-	struct stats *stats;
-	int life[2]; /* its write end is the master's alone: end-of-file tells workers that it is gone */
-	int mail_read[WORKERS_MAX];
-	int mail_write[WORKERS_MAX];
-	struct child children[WORKERS_MAX];
-	struct stuck stuck[SPARE_JOURNALS];
-	struct journal *spare[SPARE_JOURNALS];
-	unsigned spares;
-	uint64_t watched_ns;           /* when it was looked whether workers are stuck */
-	struct user_paces *user_paces; /* NULL: no limit */
-	struct shares *shares;
-	struct pools *pools;
-	struct helpers helpers;
-	struct registry registry;
-	struct journal *journals;
-	uint64_t restarts;
-	uint64_t look_ns; /* when to look for workers that were killed and are not gone */
 };
 
 static const int handled[] = {SIGTERM, SIGINT, SIGCHLD, SIGUSR1, SIGHUP};
@@ -209,8 +158,7 @@ static void mail_all(const struct master *m, enum mail_kind kind)
 		mailbox_send(m->mail_write[i], &letter, -1);
 }
 
-/* Of one that no code of its own runs of any more, whether or not it is `gone`: what others are to know. */
-static void forget_worker(struct master *m, unsigned slot, uint32_t delay, bool gone)
+void master_forget_worker(struct master *m, unsigned slot, uint32_t delay, bool gone)
 {
 	struct child *child = &m->children[slot];
 
@@ -242,27 +190,8 @@ static void note_death(struct master *m, unsigned slot, int status)
 		log_line(LOG_LEVEL_WARNING,
 			"worker %u (pid %d) left with status %d; its clients see end-of-file; replaced in %u ms", slot,
 			(int)child->pid, WEXITSTATUS(status), delay);
-	forget_worker(m, slot, delay, true);
+	master_forget_worker(m, slot, delay, true);
 	journal_clear(child->journal);
-}
-
-/* The kernel has let go of it: what it was at work on can be told now. */
-static void note_late_death(struct master *m, struct stuck *s)
-{
-	log_line(LOG_LEVEL_INFO, "a worker that was stuck (pid %d) is gone", (int)s->pid);
-	registry_bury(&m->registry, s->journal, true);
-	journal_clear(s->journal);
-	m->spare[m->spares++] = s->journal;
-	*s = (struct stuck){0};
-}
-
-static struct stuck *find_stuck(struct master *m, pid_t pid)
-{
-	for (unsigned i = 0; i < SPARE_JOURNALS; i++) {
-		if (m->stuck[i].pid == pid)
-			return &m->stuck[i];
-	}
-	return NULL;
 }
 
 /* Reaps what has ended; the slot of a worker, -1 if there is none left to reap. */
@@ -275,9 +204,7 @@ static int reap(struct master *m, int *status)
 			if (m->children[i].pid == pid)
 				return (int)i;
 		}
-		if (find_stuck(m, pid))
-			note_late_death(m, find_stuck(m, pid));
-		else if (helpers_reaped(&m->helpers, pid, *status))
+		if (!stuck_reaped(m, pid) && helpers_reaped(&m->helpers, pid, *status))
 			mail_all(m, MAIL_POKE); /* its job is to be given to another */
 	}
 	return -1;
@@ -473,122 +400,6 @@ static int sooner(int a, int b)
 	return a < b ? a : b;
 }
 
-/*
- * A worker that was killed while it waited in the kernel is gone only when the kernel lets go of it, which may be never. What
- * it was not at work on is reported before that. Only one that has been at the same thing since the last look is suspected.
- */
-static int watch_killed(struct master *m, uint64_t now)
-{
-	if (m->registry.count == 0)
-		return -1;
-	if (now < m->look_ns)
-		return (int)((m->look_ns - now) / 1000000) + 1;
-	m->look_ns = now + (uint64_t)LOOK_MS * 1000000;
-	for (unsigned i = 0; i < SPARE_JOURNALS; i++) {
-		struct stuck *s = &m->stuck[i];
-		enum os_fate fate = s->pid != 0 ? os_fate(s->pid) : OS_RUNS;
-
-		if (fate == OS_LEAVING && s->reported != OS_LEAVING) {
-			s->reported = fate;
-			registry_bury(&m->registry, s->journal, true);
-		}
-	}
-	for (unsigned i = 0; i < m->config->workers; i++) {
-		struct child *child = &m->children[i];
-		const struct journal *j = child->journal;
-		uint64_t position = journal_position(j);
-		enum os_fate fate = OS_RUNS;
-
-		if (child->pid != 0 && position != 0 && position == child->position)
-			fate = os_fate(child->pid);
-		child->position = position;
-		if (fate > child->reported) {
-			child->reported = fate;
-			registry_bury(&m->registry, j, fate == OS_LEAVING);
-		}
-	}
-	return LOOK_MS;
-}
-
-/* A moment, in which a process that can end does; SIGCHLD ends the wait. True if it is gone, and reaped as usual. */
-static bool is_gone_soon(struct master *m, unsigned slot)
-{
-	const pid_t pid = m->children[slot].pid;
-	const uint64_t deadline = clock_now_ns() + (uint64_t)KILL_MOMENT_MS * 1000000;
-	siginfo_t info;
-
-	for (;;) {
-		const struct timespec moment = {.tv_nsec = 1000000};
-
-		info.si_pid = 0;
-		if (waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid)
-			return true;
-		if (clock_now_ns() >= deadline)
-			return false;
-		nanosleep(&moment, NULL);
-	}
-}
-
-/*
- * What the kernel holds on to keeps its descriptors, and ends when it is let go. Its place is given to another, with an empty
- * journal.
- */
-static void replace_stuck(struct master *m, unsigned slot, enum watch_verdict verdict)
-{
-	struct child *child = &m->children[slot];
-	const uint64_t client = counter_get(&m->stats[slot].client), silent = child->watch.silent_ns;
-	struct stuck *place = find_stuck(m, 0);
-
-	child->watch = (struct watch){0};
-	log_line(LOG_LEVEL_ERROR,
-		"worker %u (pid %d) has been stuck for %llu s, %s, with a request of uid %u, pid %u; it is killed and replaced",
-		slot, (int)child->pid, (unsigned long long)(silent / 1000000000),
-		verdict == WATCH_WAITS ? "waiting in the kernel" : "using the processor", (unsigned)(client >> 32),
-		(unsigned)client);
-	kill(child->pid, SIGKILL);
-	if (is_gone_soon(m, slot))
-		return; /* SIGCHLD says the rest */
-	if (!place || m->spares == 0) {
-		log_line(LOG_LEVEL_ERROR,
-			"worker %u cannot be replaced before the kernel lets go of it: %d others wait for that, too",
-			slot, SPARE_JOURNALS);
-		return;
-	}
-	*place = (struct stuck){.pid = child->pid, .journal = child->journal, .reported = OS_KILLED};
-	forget_worker(m, slot, 0, false);
-	child->journal = m->spare[--m->spares];
-}
-
-/* How soon to look again, in ms; -1: there is no need. */
-static int watch_workers(struct master *m, uint64_t now)
-{
-	const uint64_t each = (uint64_t)WATCH_MS * 1000000;
-	struct watch_query look = {
-		.passed_ns = watch_passed(m->watched_ns, now, each),
-		.patience_ns = (uint64_t)m->config->options->worker_timeout_ms * 1000000,
-		.look = os_view_process,
-	};
-
-	if (look.patience_ns == 0)
-		return -1;
-	if (now - m->watched_ns < each)
-		return (int)((m->watched_ns + each - now) / 1000000) + 1;
-	m->watched_ns = now;
-	for (unsigned i = 0; i < m->config->workers; i++) {
-		struct child *child = &m->children[i];
-		enum watch_verdict verdict;
-
-		if (child->pid == 0)
-			continue;
-		look.pid = child->pid;
-		look.position = journal_position(child->journal);
-		verdict = watch_judge(&child->watch, &look);
-		if (verdict != WATCH_WORKS)
-			replace_stuck(m, i, verdict);
-	}
-	return WATCH_MS;
-}
-
 static void supervise(struct master *m)
 {
 	struct pollfd p[4] = {
@@ -604,13 +415,13 @@ static void supervise(struct master *m)
 
 		while ((slot = reap(m, &status)) >= 0)
 			note_death(m, (unsigned)slot, status);
-		timeout = sooner(helpers_work(&m->helpers, now), watch_workers(m, now));
+		timeout = sooner(helpers_work(&m->helpers, now), stuck_watch(m, now));
 		if (replace_due(m, now, &next)) {
 			soon = next > now ? (int)((next - now) / 1000000) + 1 : 0;
 			timeout = sooner(timeout, soon);
 		}
 		timeout = sooner(timeout, registry_pump(&m->registry));
-		timeout = sooner(timeout, watch_killed(m, now));
+		timeout = sooner(timeout, stuck_report(m, now));
 		if (poll(p, 4, timeout) <= 0)
 			continue;
 		if (p[3].revents != 0)
@@ -667,7 +478,7 @@ static void stop_all(struct master *m)
 	registry_each(&m->registry, end_queue, NULL);
 	helpers_kill(&m->helpers);
 	await_gone(m, HELPERS_TIMEOUT_MS, true);
-	stuck = count_children(m) + SPARE_JOURNALS - m->spares + m->helpers.count;
+	stuck = count_children(m) + stuck_count(m) + m->helpers.count;
 	if (stuck > 0)
 		log_line(LOG_LEVEL_WARNING, "%u processes are stuck in the kernel and end when it lets them go", stuck);
 }
