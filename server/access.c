@@ -73,6 +73,15 @@ int access_allow(struct access *a, const struct names *users, const struct names
 	return 0;
 }
 
+void access_free(struct access *a)
+{
+	free(a->users);
+	free(a->groups);
+	a->users = NULL;
+	a->groups = NULL;
+	a->user_count = a->group_count = 0;
+}
+
 static bool has_group(const struct access *a, gid_t gid)
 {
 	for (size_t i = 0; i < a->group_count; i++) {

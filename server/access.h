@@ -46,6 +46,9 @@ static inline bool owner_same(const struct owner *a, const struct owner *b)
  */
 int access_allow(struct access *a, const struct names *users, const struct names *groups, char *error, size_t size);
 
+/* Lets go of the lists, also after a failure. */
+void access_free(struct access *a);
+
 /* `gid`: the sender's real group. */
 bool access_allowed(const struct access *a, const struct owner *who, gid_t gid);
 

@@ -169,7 +169,8 @@ static int fail(struct announcement *a, int err, int status)
 	return status;
 }
 
-static int serve(const struct options *o, struct announcement *a, int parent_fd)
+/* `access` is filled in; the caller lets go of it. */
+static int run(const struct options *o, struct announcement *a, int parent_fd, struct access *access)
 {
 	struct master_config config = {
 		.options = o,
@@ -180,16 +181,15 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 		.ready_arg = a,
 	};
 	struct identity identity;
-	struct access access;
 	struct listen_access socket_access;
 	struct listener listener;
 	char error[512];
 	int err;
 
-	if (resolve(o, &identity, &access, &socket_access) < 0)
+	if (resolve(o, &identity, access, &socket_access) < 0)
 		return fail(a, EINVAL, EX_CONFIG);
 	config.identity = &identity;
-	config.access = &access;
+	config.access = access;
 	config.max_pipes = pipes_share(config.workers, o->readers);
 	config.max_queues = limits_queues(limits_hard());
 	config.max_transfers = limits_apply(o->max_transfers, config.workers,
@@ -211,6 +211,15 @@ static int serve(const struct options *o, struct announcement *a, int parent_fd)
 	err = master_run(&config);
 	listener_close(&listener);
 	return err == 0 ? EX_OK : fail(a, err, EX_OSERR);
+}
+
+static int serve(const struct options *o, struct announcement *a, int parent_fd)
+{
+	struct access access = {0};
+	int status = run(o, a, parent_fd, &access);
+
+	access_free(&access);
+	return status;
 }
 
 static void close_inherited(int ready_fd)

@@ -297,18 +297,19 @@ void registry_heed(struct registry *r)
 	for (int i = 0; i < n; i++) {
 		const struct registered_end *end = events[i].data;
 
-		if (!end) {
+		if (end && !end->is_process)
+			continue;
+		if (end)
+			end->queue->orphaned = orphans = true;
+		else
 			mail = true;
-		} else if (end->is_process) {
-			end->queue->orphaned = true;
-			orphans = true;
-		}
+		events[i].data = NULL;
 	}
-	/* Clients next: each channel is in these events once, and is still there. */
+	/* What is left is channels. Each is in these events once, and is still there; but not when it has been dropped. */
 	for (int i = 0; i < n; i++) {
 		const struct registered_end *end = events[i].data;
 
-		if (end && !end->is_process)
+		if (end)
 			heed_channel(r, end->queue, events[i].events);
 	}
 	if (orphans)

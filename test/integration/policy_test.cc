@@ -528,6 +528,38 @@ TEST_F(Policy, AQueueEndsWithItsProcess)
 	life.in.reset();
 }
 
+// The master learns at once that the process and the channels of its queues are gone, in whatever order.
+TEST_F(Policy, ManyQueuesOfAKilledProcess)
+{
+	ASSERT_NO_FATAL_FAILURE(start_with({}));
+
+	for (int round = 0; round < 10; round++) {
+		Ends ready = make_pipe();
+		int status = -1;
+		const pid_t owner = fork();
+
+		if (owner == 0) {
+			std::vector<sfd_queue *> queues;
+
+			for (int i = 0; i < 40; i++) {
+				queues.push_back(sfd_queue_new(srv(), 4));
+				if (!queues.back() || sfd_queue_open(queues.back(), "canary", 0, 0, nullptr, 1) != 0)
+					_exit(1);
+				while (sfd_queue_submit(queues.back()) < 0)
+					await(sfd_queue_fd(queues.back()), POLLIN);
+			}
+			ready.in.reset();
+			pause();
+		}
+		ready.in.reset();
+		ASSERT_NE(0, await(ready.out, POLLHUP));
+		ASSERT_EQ(0, kill(owner, SIGKILL));
+		ASSERT_TRUE(await_exit(owner, &status));
+		expect_idle();
+	}
+	expect_same_workers();
+}
+
 // ---- What is served
 
 TEST_F(Policy, NoSymlinks)

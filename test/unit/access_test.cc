@@ -8,7 +8,6 @@ extern "C" {
 #include "test/support/namespaces.h"
 #include "test/support/wait.h"
 
-#include <cstdlib>
 #include <gtest/gtest.h>
 #include <string>
 #include <sys/wait.h>
@@ -71,8 +70,7 @@ class AccessLists : public ::testing::Test
       protected:
 	void TearDown() override
 	{
-		free(access_.users);
-		free(access_.groups);
+		access_free(&access_);
 	}
 
 	// What is said of it; "" if it went well.
@@ -87,10 +85,7 @@ class AccessLists : public ::testing::Test
 			g.all[g.count++] = group;
 		access_.starter = 1000;
 		access_.serving = 990;
-		TearDown();
-		access_.users = nullptr;
-		access_.groups = nullptr;
-		access_.user_count = access_.group_count = 0;
+		access_free(&access_);
 		const int result = access_allow(&access_, &u, &g, error, sizeof error);
 		EXPECT_EQ(result == 0, *error == '\0') << error;
 		return error;
