@@ -232,8 +232,8 @@ TEST(Options, RatesAreLargeNumbers)
 TEST(OptionsPolicy, Everything)
 {
 	Parse p{"-s", "n", "-r", "/", "--socket-mode", "0660", "--socket-user", "a", "--socket-group", "b",
-		"--allow-user", "c", "--allow-group", "d", "--allow-user", "4", "--allow-foreign-pidns",
-		"--shared-ids", "--no-symlinks", "--one-file-system"};
+		"--allow-user", "c", "--allow-group", "d", "--allow-user", "4", "--allow-foreign-pidns", "--shared-ids",
+		"--no-symlinks", "--one-file-system"};
 
 	ASSERT_EQ(0, p.result) << p.error;
 	EXPECT_EQ(0660u, p.o.socket_mode);
