@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-2-Clause
+// The base of attacks. Whatever somebody has done, afterwards the daemon is as it was: the same workers, which hold nothing
+// and wait for nothing, serve the next one, and have not filled the log.
+#pragma once
+
+#include "test/support/fixture.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <grp.h>
+#include <sendfiled/sendfiled.h>
+#include <sys/wait.h>
+
+class Hostile : public SfdTest
+{
+      protected:
+	static constexpr uid_t FRIEND = 54321, STRANGER = 54322;
+
+	// With a socket that everybody may connect to, and of whom only root and FRIEND are served.
+	void start_open(std::vector<std::string> more = {})
+	{
+		DaemonOptions options;
+
+		options.more = std::move(more);
+		options.more.insert(options.more.end(), {"--socket-mode", "0666"});
+		if (is_root())
+			options.more.insert(options.more.end(), {"--allow-user", std::to_string(FRIEND)});
+		start(options);
+		log_size_ = daemon().log().size();
+	}
+
+	void TearDown() override
+	{
+		if (!HasFatalFailure() && !IsSkipped())
+			oracle();
+		SfdTest::TearDown();
+	}
+
+	void oracle()
+	{
+		const Deadline soon(10s); // what takes a moment on an idle machine: ours may be busy
+
+		expect_same_workers();
+		canary();
+		EXPECT_FALSE(soon.passed()) << "the canary was served late";
+		expect_idle();
+		for (const pid_t pid : all_processes())
+			EXPECT_TRUE(eventually([&] { return state_of(pid) != 'D'; })) << pid << " waits in the kernel";
+		EXPECT_LT(daemon().log().size() - log_size_, 64U * 1024) << "the log grows";
+	}
+
+	std::vector<pid_t> all_processes()
+	{
+		std::vector<pid_t> all = children_of(daemon().master());
+
+		all.push_back(daemon().master());
+		return all;
+	}
+
+	static char state_of(pid_t pid)
+	{
+		const std::string stat = read_whole("/proc/" + std::to_string(pid) + "/stat");
+		const size_t at = stat.rfind(") ");
+
+		return at == std::string::npos ? '?' : stat[at + 2];
+	}
+
+	// In a child of that user: runs `what`, whose result is the child's exit status.
+	template <typename What> int as_user(uid_t uid, What what)
+	{
+		const pid_t child = fork();
+		int status = -1;
+
+		if (child == 0) {
+			alarm(50);
+			if (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+				_exit(254);
+			_exit(what());
+		}
+		EXPECT_TRUE(await_exit(child, &status));
+		return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	}
+
+      private:
+	size_t log_size_ = 0;
+};
+
+#define REQUIRE_ROOT()                                                                                                 \
+	do {                                                                                                           \
+		if (geteuid() != 0)                                                                                    \
+			GTEST_SKIP() << "only root can take another user's part";                                      \
+	} while (0)
