@@ -17,10 +17,11 @@ class Hostile : public SfdTest
 	static constexpr uid_t FRIEND = 54321, STRANGER = 54322;
 
 	// With a socket that everybody may connect to, and of whom only root and FRIEND are served.
-	void start_open(std::vector<std::string> more = {})
+	void start_open(std::vector<std::string> more = {}, unsigned workers = 2)
 	{
 		DaemonOptions options;
 
+		options.workers = workers;
 		options.more = std::move(more);
 		options.more.insert(options.more.end(), {"--socket-mode", "0666"});
 		if (is_root())

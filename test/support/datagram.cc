@@ -67,6 +67,14 @@ void put64(std::vector<unsigned char> *bytes, size_t at, uint64_t value)
 	memcpy(&bytes->at(at), &value, sizeof value);
 }
 
+uint64_t get64(const std::vector<unsigned char> &bytes, size_t at)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, &bytes.at(at), sizeof value);
+	return value;
+}
+
 int send_blocks(int srv, const std::vector<unsigned char> &bytes, const std::vector<std::vector<int>> &blocks)
 {
 	iovec iov = {const_cast<unsigned char *>(bytes.data()), bytes.size()};

@@ -26,6 +26,7 @@ enum At : size_t {
 	REQUEST_SIZE = WIRE_HEADER_SIZE + 0,
 	OP = WIRE_HEADER_SIZE + 4,
 	PATH_LEN = WIRE_HEADER_SIZE + 6,
+	REQUEST_TAG = WIRE_HEADER_SIZE + 8,
 	FLAGS = WIRE_HEADER_SIZE + 40,
 	RESERVED0 = WIRE_HEADER_SIZE + 44,
 	RESERVED1 = WIRE_HEADER_SIZE + 48,
@@ -55,6 +56,9 @@ class Datagram
 void put16(std::vector<unsigned char> *bytes, size_t at, uint16_t value);
 void put32(std::vector<unsigned char> *bytes, size_t at, uint32_t value);
 void put64(std::vector<unsigned char> *bytes, size_t at, uint64_t value);
+
+// Reads one.
+uint64_t get64(const std::vector<unsigned char> &bytes, size_t at);
 
 // Sends it, waiting for room. 0, or an errno.
 int send_bytes(int srv, const std::vector<unsigned char> &bytes, const std::vector<int> &fds);
