@@ -2,6 +2,7 @@
 #include "server/closer.h"
 
 #include "server/log.h"
+#include "server/loop.h"
 #include "server/os/files.h"
 #include "server/os/process.h"
 #include "server/tick.h"
@@ -22,6 +23,9 @@ enum {
 	WAITERS_MAX = 256,
 	SAME_CLASS_MAX =
 		4, /* of files of one device that wait for long; more of them wait for their turn, and others overtake */
+	BATCH_MAX = 256,                /* that one process closes, of a class in which waiting is rare, */
+	CROWD = 4,                      /* or of another if there are very many, which so many share then */
+	KEPT_MAX = 8192,                /* that a table is left with which the worker has left */
 	PATIENCE_NS = 10 * 1000 * 1000, /* whoever has not closed by then is left alone with what it closes */
 	NAP_MS = 2,
 	LONG_NAP_MS = 100, /* between two looks at those who wait for long */
@@ -29,21 +33,27 @@ enum {
 	GATHER_MAX = 160, /* two of each request in a datagram, and some */
 };
 
-/* A descriptor to be closed, and what may hang together with it: files of one device. */
+/*
+ * A descriptor to be closed, and what may hang together with it: files of one device (its number), and these. What is neither
+ * a file nor a socket seldom waits: eventfd, epoll, a character device. (A terminal's other side waits for its end, so it
+ * counts as a file, with which nothing else is kept open.)
+ */
+#define CLASS_SOCKET (UINT64_MAX)
+#define CLASS_PARKED (UINT64_MAX - 1)
+#define CLASS_OTHER  (UINT64_MAX - 2)
+
 struct closing {
 	int fd;
 	uint64_t class;
 };
 
-/* Devices have other numbers. */
-enum { CLASS_SOCKET = 0, CLASS_PARKED = 1 };
-
 struct waiter {
 	pid_t pid;
 	uint64_t class;
-	int fd; /* not close-on-exec, unlike all others: so a number that is used again is not taken for it */
 	uint64_t since_ns;
 	bool alone; /* it has a table of its own by now */
+	unsigned count;
+	int fds[BATCH_MAX]; /* not close-on-exec, unlike all others: so a number that is used again is not taken for one */
 };
 
 /* A worker has one table of descriptors, so there is one of these. */
@@ -183,6 +193,7 @@ static bool closes_at_once(int fd, bool *is_socket)
 			return true;
 		/* fall through */
 	case S_IFREG:
+	case S_IFDIR:
 		return look.links > 0 && look.device == closer.device;
 	default:
 		return false;
@@ -210,49 +221,129 @@ static uint64_t class_of(int fd)
 {
 	struct os_look look;
 
-	return os_look_at(fd, &look) < 0 || look.type == S_IFSOCK ? CLASS_SOCKET : look.device;
+	if (os_look_at(fd, &look) < 0 || look.type == S_IFSOCK)
+		return CLASS_SOCKET;
+	if (look.type == S_IFREG || look.type == S_IFIFO || look.type == S_IFDIR || look.is_terminal)
+		return look.device;
+	return CLASS_OTHER;
 }
 
-static bool start_one(const struct closing *c, uint64_t now_ns)
+/* In a process of its own. What is left when one has waited is the worker's again: see take_back(). */
+static _Noreturn void close_batch(const struct waiter *w)
 {
-	pid_t pid;
+	const uint64_t begin_ns = clock_now_ns();
 
-	fcntl(c->fd, F_SETFD, 0);
-	pid = os_fork_sharing_files();
-	if (pid == 0) {
-		os_end_with_parent();
-		close(c->fd);
-		_exit(0);
-	}
-	if (pid < 0)
+	os_end_with_parent();
+	for (unsigned i = 0; i < w->count && (i == 0 || clock_now_ns() - begin_ns <= PATIENCE_NS); i++)
+		close(w->fds[i]);
+	_exit(0);
+}
+
+/* False if there is no process to be had; then all are still open, and the caller's. */
+static bool start_one(uint64_t class, const int *fds, unsigned n, uint64_t now_ns)
+{
+	struct waiter *w = &closer.waiters[closer.count];
+
+	*w = (struct waiter){.class = class, .since_ns = now_ns, .count = n};
+	memcpy(w->fds, fds, n * sizeof *fds);
+	for (unsigned i = 0; i < n; i++)
+		fcntl(fds[i], F_SETFD, 0);
+	w->pid = os_fork_sharing_files();
+	if (w->pid == 0)
+		close_batch(w);
+	if (w->pid < 0)
 		return false;
-	closer.waiters[closer.count++] =
-		(struct waiter){.pid = pid, .fd = c->fd, .class = c->class, .since_ns = now_ns};
+	closer.count++;
 	return true;
 }
 
-/* Those that wait for long have been left alone. There may be many, but not so many for one reason. */
+/*
+ * Those that wait for long have been left alone. There may be many, but not so many for one reason. (Any socket may turn out to
+ * wait, so all are counted.)
+ */
 static bool may_start(uint64_t class)
 {
 	unsigned young = 0, same = 0;
 
 	for (unsigned i = 0; i < closer.count; i++) {
 		young += !closer.waiters[i].alone;
-		same += closer.waiters[i].alone && closer.waiters[i].class == class;
+		same += (closer.waiters[i].alone || class == CLASS_SOCKET) && closer.waiters[i].class == class;
 	}
 	return closer.count < WAITERS_MAX && young < closer.most &&
 	       same < (class == CLASS_SOCKET ? CLOSER_SOCKETS_MAX : SAME_CLASS_MAX);
+}
+
+/* Files and sockets are closed side by side, since any of them may wait, as long as there are not too many of them. */
+static unsigned batch_size(uint64_t class)
+{
+	unsigned n = 0;
+
+	if (class == CLASS_OTHER)
+		return BATCH_MAX;
+	for (unsigned i = 0; i < closer.queued; i++)
+		n += closer.queue[i].class == class;
+	if (n <= closer.most)
+		return 1;
+	n = n / CROWD + 1;
+	return n < BATCH_MAX ? n : BATCH_MAX;
+}
+
+/* Takes the first of a class out of the queue, and what else its process is to close; -1 is left in their places. */
+static unsigned take_batch(unsigned first, int fds[BATCH_MAX])
+{
+	const uint64_t class = closer.queue[first].class;
+	const unsigned most = batch_size(class);
+	unsigned n = 0;
+
+	for (unsigned i = first; i < closer.queued && n < most; i++) {
+		if (closer.queue[i].class == class && closer.queue[i].fd >= 0) {
+			fds[n++] = closer.queue[i].fd;
+			closer.queue[i].fd = -1;
+		}
+	}
+	return n;
+}
+
+/* The next in the queue whose class may have one more process; `closer.queued` if there is none. */
+static unsigned next_to_start(unsigned i)
+{
+	uint64_t full = 0; /* there may be thousands of one class */
+
+	for (; i < closer.queued; i++) {
+		if (closer.queue[i].fd < 0 || closer.queue[i].class == full)
+			continue;
+		if (may_start(closer.queue[i].class))
+			break;
+		full = closer.queue[i].class;
+	}
+	return i;
+}
+
+static void put_back(const int *fds, unsigned n, uint64_t class)
+{
+	for (unsigned i = 0; n > 0; i++) {
+		if (closer.queue[i].fd < 0)
+			closer.queue[i] = (struct closing){fds[--n], class};
+	}
 }
 
 static void start_some(uint64_t now_ns)
 {
 	unsigned kept = 0;
 
-	for (unsigned i = 0; i < closer.queued; i++) {
-		const struct closing c = closer.queue[i];
+	for (unsigned i = 0; (i = next_to_start(i)) < closer.queued;) {
+		const uint64_t class = closer.queue[i].class;
+		int fds[BATCH_MAX];
+		unsigned n = take_batch(i, fds);
 
-		if (!may_start(c.class) || !start_one(&c, now_ns))
-			closer.queue[kept++] = c;
+		if (!start_one(class, fds, n, now_ns)) {
+			put_back(fds, n, class);
+			break;
+		}
+	}
+	for (unsigned i = 0; i < closer.queued; i++) {
+		if (closer.queue[i].fd >= 0)
+			closer.queue[kept++] = closer.queue[i];
 	}
 	closer.queued = kept;
 }
@@ -307,20 +398,22 @@ void closer_close_file(int fd, bool has_name)
 }
 
 /* It was started in this table, and has not come to its close(2). */
-static bool has_yet_to_close(const struct waiter *w)
+static bool has_yet_to_close(const struct waiter *w, unsigned i)
 {
-	return !w->alone && fcntl(w->fd, F_GETFD) == 0;
+	const int flags = w->alone ? -1 : fcntl(w->fds[i], F_GETFD);
+
+	return flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
 /*
- * Waits until the worker has left the table, then empties it. What those who were started last may not have closed yet is
- * theirs. Files in the queue are left, for closing them could wait here too, and it hurts nobody if they are closed later;
+ * Waits until the worker has left the table, then empties it. Files are left, those in the queue and those that somebody who was
+ * started has not come to, for closing them could wait here too, and it hurts nobody if they are closed later;
  * sockets are not, since their peers wait for their end, and cannot wait, since the worker has them until we are done.
  */
 static _Noreturn void sweep(int go, pid_t worker)
 {
 	struct pollfd p = {.fd = go, .events = POLLIN};
-	int keep[2 * WAITERS_MAX];
+	static int keep[KEPT_MAX];
 	unsigned n = 0;
 	char byte;
 
@@ -332,26 +425,41 @@ static _Noreturn void sweep(int go, pid_t worker)
 	if (!(p.revents & POLLIN) || read(go, &byte, 1) != 1)
 		_exit(1);
 	for (unsigned i = 0; i < closer.count; i++) {
-		if (has_yet_to_close(&closer.waiters[i]))
-			keep[n++] = closer.waiters[i].fd;
+		const struct waiter *w = &closer.waiters[i];
+
+		for (unsigned k = 0; k < w->count && n < KEPT_MAX && w->class < CLASS_PARKED; k++) {
+			if (has_yet_to_close(w, k))
+				keep[n++] = w->fds[k];
+		}
 	}
-	for (unsigned i = 0; i < closer.queued && n < 2 * WAITERS_MAX; i++) {
-		if (closer.queue[i].class > CLASS_PARKED)
+	for (unsigned i = 0; i < closer.queued && n < KEPT_MAX; i++) {
+		if (closer.queue[i].class < CLASS_PARKED)
 			keep[n++] = closer.queue[i].fd;
 	}
 	os_close_except(keep, n);
 	_exit(0);
 }
 
-/* Whoever has not come to its close(2) yet closes it in the old table only: in ours somebody else has to. */
-static void take_back(void)
+/* What a process has not come to yet is for somebody else to close. */
+static void take_back(const struct waiter *w)
+{
+	for (unsigned i = 0; i < w->count; i++) {
+		if (has_yet_to_close(w, i))
+			enqueue(w->fds[i], w->class);
+	}
+}
+
+/* They close in the old table only: in ours others have to. */
+static void take_all_back(void)
 {
 	for (unsigned i = 0; i < closer.count; i++) {
 		struct waiter *w = &closer.waiters[i];
 
-		if (has_yet_to_close(w))
-			enqueue(w->fd, w->class);
+		if (w->alone)
+			continue;
+		take_back(w);
 		w->alone = true;
+		w->count = 1; /* the one that it waits for */
 	}
 }
 
@@ -376,7 +484,7 @@ static void leave_alone(void)
 			"processes that wait in close(2) keep all descriptors of a worker: unshare(2): %s",
 			strerror(errno));
 	} else if (pid > 0) {
-		take_back();
+		take_all_back();
 		if (write(go[1], "", 1) != 1)
 			log_line(LOG_LEVEL_WARNING,
 				"a process that waits in close(2) keeps all descriptors of a worker: %s",
@@ -395,10 +503,12 @@ static void reap(void)
 
 		while (i < closer.count && closer.waiters[i].pid != pid)
 			i++;
-		if (i < closer.count)
+		if (i < closer.count) {
+			take_back(&closer.waiters[i]);
 			closer.waiters[i] = closer.waiters[--closer.count];
-		else if (closer.sweepers > 0)
+		} else if (closer.sweepers > 0) {
 			closer.sweepers--;
+		}
 	}
 }
 
@@ -419,10 +529,8 @@ void closer_work(uint64_t now_ns)
 
 int closer_nap_ms(void)
 {
-	for (unsigned i = 0; i < closer.queued; i++) {
-		if (may_start(closer.queue[i].class))
-			return NAP_MS;
-	}
+	if (next_to_start(0) < closer.queued)
+		return NAP_MS;
 	for (unsigned i = 0; i < closer.count; i++) {
 		if (!closer.waiters[i].alone && !closer.cannot_leave)
 			return NAP_MS;
@@ -434,5 +542,9 @@ int closer_nap_ms(void)
 
 unsigned closer_backlog(void)
 {
-	return closer.queued + closer.count;
+	unsigned n = closer.queued;
+
+	for (unsigned i = 0; i < closer.count; i++)
+		n += closer.waiters[i].count;
+	return n;
 }

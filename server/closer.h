@@ -6,7 +6,8 @@
  * a table of descriptors. So a short-lived process that shares the worker's table closes the descriptor: it leaves the
  * table at once, and only that process waits. If it does wait, the worker goes on with a copy of the table, and the old one
  * is emptied by another such process, so that whoever waits holds nothing else: else a client would not see end-of-file
- * when the worker dies. Most closes do not wait, and cost a fork.
+ * when the worker dies. Most closes do not wait, and cost a fork; what is neither a file nor a socket waits so seldom that
+ * one process closes many.
  */
 #ifndef SFD_CLOSER_H
 #define SFD_CLOSER_H
