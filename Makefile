@@ -66,7 +66,8 @@ DAEMON := $(BUILD)/sendfiled
 STATIC := $(BUILD)/libsendfiled.a
 SHARED := $(BUILD)/$(SONAME)
 PC := $(BUILD)/sendfiled.pc
-EXAMPLE_BIN := $(EXAMPLES:%=$(BUILD)/examples/%) $(BUILD)/examples/preload.so
+HTTPD_SRC := $(wildcard examples/httpd/*.c)
+EXAMPLE_BIN := $(EXAMPLES:%=$(BUILD)/examples/%) $(BUILD)/examples/preload.so $(BUILD)/examples/sfd-httpd
 
 .PHONY: all
 all: $(DAEMON) $(STATIC) $(SHARED) $(BUILD)/libsendfiled.so $(PC) $(EXAMPLE_BIN)
@@ -106,6 +107,10 @@ $(PC): Makefile $(FLAGS_FILE)
 $(BUILD)/examples/%: examples/%.c $(STATIC) $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -MF $@.d $(ALL_LDFLAGS) $< $(STATIC) -o $@
+
+$(BUILD)/examples/sfd-httpd: $(HTTPD_SRC:%.c=$(BUILD)/obj/%.o) $(STATIC)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) $^ -o $@
 
 # For LD_PRELOAD: it brings the library along, whose functions are nobody else's business.
 $(BUILD)/examples/preload.so: examples/preload/preload.c $(STATIC) $(FLAGS_FILE)
