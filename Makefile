@@ -2,6 +2,7 @@
 #
 # make                 everything: daemon, library, examples
 # make demo            the main job, end to end, on real files
+# make demo-http       a folder to look at with a browser, on http://127.0.0.1:8080/
 # make deps check      install what the tests need (Debian, Ubuntu), then run them all
 # make bench           comparisons, side by side
 # make deps-bench bench-cold   install what it needs (Debian, Ubuntu); cold files beside hot ones, five minutes
@@ -121,6 +122,11 @@ $(BUILD)/examples/preload.so: examples/preload/preload.c $(STATIC) $(FLAGS_FILE)
 .PHONY: demo
 demo: all
 	$(Q)SFD_DAEMON=$(abspath $(DAEMON)) $(BUILD)/examples/demo
+
+# A server to look at with a browser, until Control-C; PORT=8080.
+.PHONY: demo-http
+demo-http: all $(if $(shell pkg-config --exists fuse3 2>/dev/null && echo 1),$(BUILD)/test/support/slowfs)
+	$(Q)SFD_DAEMON=$(abspath $(DAEMON)) examples/httpd/demo.sh $(BUILD)
 
 include test/tests.mk
 
