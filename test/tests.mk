@@ -18,7 +18,7 @@ TEST_CXXFLAGS = -std=c++17 $(if $(DEBUG),-O0,-O1) -g -Wall -Wextra -Wshadow -Wer
 	-DTEST_CXX='"$(CXX)"' -DSANITIZE_FLAGS='"$(SAN)"' -MMD -MP $(CXXFLAGS)
 
 # What `make check` and `make lint` run beside a compiler and make: Debian's names.
-TEST_PACKAGES := g++ busybox libgtest-dev pkgconf mandoc strace procps libfuse3-dev fuse3 e2fsprogs xfsprogs btrfs-progs \
+TEST_PACKAGES := g++ busybox chromium curl libgtest-dev pkgconf mandoc strace procps libfuse3-dev fuse3 e2fsprogs xfsprogs btrfs-progs \
 	libuv1-dev
 # liburing is there for its header, which a benchmark includes.
 LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind liburing-dev
