@@ -126,7 +126,7 @@ bench-cold: bench-cold-needs all $(COLD_BIN) $(SLOWFS)
 
 # ---- Layout and static checks, on our own files
 
-C_FILES = $(wildcard include/sendfiled/*.h lib/*.[ch] server/*.[ch] server/os/*.h server/os/*/*.[ch] examples/*.c examples/*/*.c test/*/*.[ch] test/bench/*/*.[ch] test/*/*.cc)
+C_FILES = $(wildcard include/sendfiled/*.h lib/*.[ch] server/*.[ch] server/os/*.h server/os/*/*.[ch] examples/*.c examples/*/*.[ch] test/*/*.[ch] test/bench/*/*.[ch] test/*/*.cc)
 TIDY_FILES = $(LIB_SRC) $(SERVER_SRC) $(MAIN_SRC) $(wildcard examples/*.c examples/*/*.c test/bench/*.c test/bench/*/*.c test/support/*.c)
 
 .PHONY: format format-check tidy cppcheck mandoc lint

@@ -10,6 +10,7 @@
 #include "server.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,7 +208,7 @@ static void send_part(struct conn *c)
 		add_file_header(c, &head);
 		add(&head, "\r\n");
 	}
-	if (c->ranges > 1)
+	if (r && c->ranges > 1)
 		add_part(&head, c, r);
 	if (c->ranges > 1 && c->range == c->ranges - 1)
 		add_last(&tail, c);
@@ -253,8 +254,7 @@ static void decide(struct conn *c)
 	c->ranges = condition ? 0 : find_ranges(&c->req, &c->info, c->range_of);
 	c->range = 0;
 	if (c->ranges > 1)
-		snprintf(c->boundary, sizeof c->boundary, "sfd%016llx%016llx", (unsigned long long)c->number,
-			(unsigned long long)(c->server->now_ms * 6364136223846793005U));
+		snprintf(c->boundary, sizeof c->boundary, "sfd%016" PRIx64 "%016" PRIx64, c->number, c->server->now_ms);
 	if (c->ranges < 0) {
 		c->ranges = 0;
 		add(&h, "Content-Range: bytes */%llu\r\nContent-Length: 0\r\n", (unsigned long long)c->info.file_size);

@@ -204,7 +204,7 @@ static bool read_range(const char *at, const char *end, uint64_t size, struct ra
 
 int find_ranges(const struct request *r, const struct sfd_file_info *info, struct range out[RANGES_MAX])
 {
-	const char *at = r->range.at, *end = at + r->range.len;
+	const char *at = r->range.at, *end;
 	uint64_t sum = 0;
 	int n = 0;
 	bool any = false;
@@ -212,6 +212,7 @@ int find_ranges(const struct request *r, const struct sfd_file_info *info, struc
 	if (!at || r->is_head || r->range.len < 6 || strncasecmp(at, "bytes=", 6) != 0 ||
 		!is_what_if_range_says(r, info))
 		return 0;
+	end = at + r->range.len;
 	for (at += 6; at < end;) {
 		const char *comma = memchr(at, ',', (size_t)(end - at)), *stop = comma ? comma : end, *last = stop;
 		struct range range;

@@ -2,7 +2,7 @@
 /*
  * The server: connections, and what they wait for.
  *
- *	main.c      options, the loop, accepting, timeouts
+ *	main.c      the loop, accepting, timeouts; options.c
  *	conn.c      one connection: what comes in, and the responses that the server writes itself
  *	file.c      the responses that the daemon writes: files, parts of files, pages
  *	request.c   what a client says; response.c: what is said to it
@@ -29,6 +29,8 @@ struct options {
 	int port;
 	unsigned max_connections, header_timeout, keep_alive_timeout, send_timeout, max_header;
 };
+
+enum { SPARE_CONNS = 64 }; /* beyond the limit, for those that are told so */
 
 enum state {
 	READ_HEAD,
@@ -139,6 +141,11 @@ void file_listed(struct conn *c, int err, int page);
 
 /* Tries again what there was no room for. */
 void file_retry(struct conn *c);
+
+/* ---- options.c */
+
+/* 0; -1: help was asked for, and given; else the exit status, and why has been said. */
+int options_read(struct options *o, int argc, char *argv[]);
 
 /* ---- main.c */
 
