@@ -25,11 +25,14 @@ LINT_PACKAGES := clang clang-format clang-tidy cppcheck valgrind liburing-dev
 # For `make bench-cold`, and for what `make bench` compares the queue with. gnuplot draws a chart; without it there is none.
 BENCH_PACKAGES := libuv1-dev liburing-dev libfuse3-dev fuse3 pkgconf gnuplot-nox
 
+# For `make bench-http`, which also needs what `make deps` installs.
+HTTP_PACKAGES := wrk nginx-light curl
+
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 install_packages = dpkg-query -W -f '$${db:Status-Status}\n' $(1) 2>/dev/null | grep -c '^installed$$' | grep -qx $(words $(1)) || \
 	{ $(AS_ROOT) apt-get update -q && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y $(1); }
 
-.PHONY: deps deps-lint deps-bench
+.PHONY: deps deps-lint deps-bench deps-bench-http
 deps:
 	$(call install_packages,$(TEST_PACKAGES))
 
@@ -38,6 +41,9 @@ deps-lint:
 
 deps-bench:
 	$(call install_packages,$(BENCH_PACKAGES))
+
+deps-bench-http: deps
+	$(call install_packages,$(HTTP_PACKAGES))
 
 $(SERVER_LIB): $(SERVER_OBJ)
 	$(call say,AR,$@)rm -f $@ && ar rcs $@ $^
@@ -123,6 +129,11 @@ $(COLD_BIN): $(COLD_OBJ) $(STATIC)
 
 bench-cold: bench-cold-needs all $(COLD_BIN) $(SLOWFS)
 	$(Q)SFD_DAEMON=$(abspath $(DAEMON)) $(COLD_BIN) $(SLOWFS) $(BUILD)/bench '$(ROUNDS)' '$(PHASE_SECONDS)' '$(LARGE_ROUNDS)'
+
+# `make deps-bench-http bench-http`: the HTTP server beside nginx; ROUNDS and SECONDS_EACH.
+.PHONY: bench-http
+bench-http: all $(SLOWFS)
+	$(Q)SFD_DAEMON=$(abspath $(DAEMON)) test/bench/http.sh $(BUILD)
 
 # ---- Layout and static checks, on our own files
 

@@ -61,6 +61,6 @@ else
 	fi
 fi
 
-"$build/examples/sfd-httpd" -p "$port" "$site" &
+"$build/examples/sfd-httpd" -p "$port" "$site" 3>&- 4<&- &
 server_pid=$!
 wait "$server_pid"

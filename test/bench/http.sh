@@ -1,0 +1,146 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# make deps-bench-http bench-http: sfd-httpd beside nginx, one with `aio threads` and one that sends inline, measured in turn with
+# wrk, 64 connections: requests a second for two sizes, then the latency of hot files while eight clients wait for a file whose
+# disk never answers.
+#
+#	test/bench/http.sh BUILD		ROUNDS (7) and SECONDS_EACH (3) in the environment
+set -eu
+
+build=$1 rounds=${ROUNDS:-7} seconds=${SECONDS_EACH:-3}
+for program in wrk nginx curl; do
+	command -v $program >/dev/null || { echo "$program is missing: 'make deps-bench-http' installs it" >&2; exit 1; }
+done
+
+work=$(mktemp -d /tmp/sfd-bench.XXXXXX)
+site=$work/site
+children= slow=
+
+cleanup() {
+	trap - EXIT INT TERM
+	for pid in $children; do
+		kill "$pid" 2>/dev/null || :
+	done
+	if [ -n "$slow" ]; then
+		echo abort >&3 # whoever hangs on it ends with that
+		exec 3>&-
+		wait "$slow" || :
+	fi
+	wait
+	rm -rf --one-file-system "$work"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+chmod 755 "$work"
+mkdir -p "$site/slow"
+head -c 4096 /dev/urandom >"$site/4k"
+head -c 65536 /dev/urandom >"$site/64k"
+
+# Each file of the slow disk hangs at its first read, and its opening does not.
+mkfifo "$work/commands" "$work/answers"
+"$build/test/support/slowfs" "$site/slow" $([ "$(id -u)" != 0 ] || echo --allow-other) <"$work/commands" >"$work/answers" &
+slow=$!
+exec 3>"$work/commands" 4<"$work/answers"
+tell() {
+	echo "$1" >&3
+	read -r answer <&4
+}
+read -r answer <&4 || answer=
+if [ "$answer" = ready ]; then
+	tell 'add hangs 100000000 1'
+	tell 'hold read'
+else
+	echo "nothing can be mounted here: no figures of a disk that hangs"
+fi
+
+# nginx as it comes, two processes, as many as the daemon has; no log, as with us.
+nginx_conf() {
+	cat <<END
+worker_processes 2; daemon off; pid $work/$1.pid; error_log $work/$1.log;
+$([ "$(id -u)" != 0 ] || echo 'user root;')
+events { worker_connections 1024; }
+http {
+	access_log off; sendfile on; $2 keepalive_requests 1000000000; default_type application/octet-stream;
+	client_body_temp_path $work/$1.body; proxy_temp_path $work/$1.proxy; fastcgi_temp_path $work/$1.fcgi;
+	uwsgi_temp_path $work/$1.uwsgi; scgi_temp_path $work/$1.scgi;
+	server { listen 127.0.0.1:$3; root $site; }
+}
+END
+}
+
+# Three ports that are free now.
+"$build/examples/sfd-httpd" -p 0 -l none "$site" >"$work/ours" 2>/dev/null 3>&- 4<&- &
+children="$children $!"
+while ! grep -q serving "$work/ours"; do
+	sleep 0.05
+done
+ours=$(sed -n 's/.*:\([0-9]*\)\/$/\1/p' "$work/ours")
+threads=$((ours > 60000 ? ours - 1 : ours + 1)) inline=$((ours > 60000 ? ours - 2 : ours + 2))
+nginx_conf threads 'aio threads;' $threads >"$work/threads.conf"
+nginx_conf inline '' $inline >"$work/inline.conf"
+for conf in threads inline; do
+	nginx -c "$work/$conf.conf" 3>&- 4<&- &
+	children="$children $!"
+done
+for port in $threads $inline; do
+	until curl -s -o "$work/got" "http://127.0.0.1:$port/4k" && cmp -s "$work/got" "$site/4k"; do
+		sleep 0.05
+	done
+done
+
+# One measurement: "requests-per-second p99-in-microseconds".
+measure() {
+	wrk -t 1 -c 64 -d "$seconds" --latency "http://127.0.0.1:$1/$2" | awk '
+		$1 == "99%" { p = $2; u = p; sub(/[0-9.]*/, "", u); sub(/[a-z]*$/, "", p)
+			p *= u == "us" ? 1 : u == "ms" ? 1000 : 1000000 }
+		$1 == "Requests/sec:" { r = $2 }
+		END { print r + 0, p + 0 }'
+}
+
+# In turn, so that what disturbs the machine disturbs all: one file per server and case.
+round() {
+	for server in ours threads inline; do
+		eval "port=\$$server"
+		measure "$port" "$1" >>"$work/$2.$server"
+	done
+}
+
+median() {
+	cut -d ' ' -f "$2" "$1" | sort -n | sed -n "$((rounds / 2 + 1))p"
+}
+
+echo "medians of $rounds rounds of $seconds s each, in turn; wrk, 64 connections; nginx $(nginx -v 2>&1 | sed 's/.*\///')"
+for i in $(seq "$rounds"); do
+	round 4k 4k
+	round 64k 64k
+done
+printf '%-10s %12s %16s %16s %10s %10s\n' size sfd-httpd nginx/threads nginx/inline ratio ratio
+for size in 4k 64k; do
+	printf '%s %s %s %s\n' $size "$(median "$work/$size.ours" 1)" "$(median "$work/$size.threads" 1)" \
+		"$(median "$work/$size.inline" 1)"
+done | awk '{ printf "%-10s %10.0f/s %14.0f/s %14.0f/s %10.2f %10.2f\n", $1, $2, $3, $4, $2 / $3, $2 / $4 }'
+
+[ "$answer" = ok ] || exit 0
+for i in $(seq "$rounds"); do
+	round 4k without
+done
+for port in $ours $threads $inline; do
+	for i in 1 2 3 4 5 6 7 8; do
+		curl -s -m 600 -o /dev/null "http://127.0.0.1:$port/slow/hangs" 3>&- 4<&- &
+		children="$children $!"
+	done
+done
+for i in $(seq "$rounds"); do
+	round 4k with
+done
+printf '\n%-16s %14s %14s %10s %14s\n' 'a disk hangs' 'p99 without' 'p99 with' ratio 'requests with'
+for server in ours threads inline; do
+	printf '%s %s %s %s\n' $server "$(median "$work/without.$server" 2)" "$(median "$work/with.$server" 2)" \
+		"$(median "$work/with.$server" 1)"
+done | awk '{
+	name = ($1 == "ours" ? "sfd-httpd" : "nginx/" $1)
+	ratio = ($4 > 0 ? sprintf("%.2f", $3 / $2) : "stopped")
+	printf "%-16s %11.2f ms %11.2f ms %10s %12.0f/s\n", name, $2 / 1000, $3 / 1000, ratio, $4
+}'
