@@ -250,6 +250,7 @@ static bool read_more(struct conn *c)
 	n = recv(c->source.fd, c->in + c->in_len, room, 0);
 	if (n > 0) {
 		c->in_len += (size_t)n;
+		c->readable = (size_t)n == room; /* else that was all: epoll(7) tells of more */
 		return true;
 	}
 	if (n == 0)
