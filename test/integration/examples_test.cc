@@ -351,4 +351,36 @@ TEST_F(Manual, APartOfAFileOverHttp)
 	expect_idle();
 }
 
+// Pieces of C that say where they are from: file and text.
+std::vector<std::pair<std::string, std::string>> quotations(const std::string &file)
+{
+	const std::string fence = "```", mark = "```c ";
+	std::vector<std::pair<std::string, std::string>> found;
+	std::ifstream in(file);
+	std::string line;
+	bool inside = false;
+
+	while (std::getline(in, line)) {
+		if (inside && line == fence)
+			inside = false;
+		else if (inside)
+			found.back().second += line + "\n";
+		else if (line.compare(0, mark.size(), mark) == 0) {
+			found.emplace_back(line.substr(mark.size()), "");
+			inside = true;
+		}
+	}
+	return found;
+}
+
+TEST_F(ExamplesTest, TheTutorialQuotesThem)
+{
+	const auto all = quotations(SOURCE_DIR "/doc/tutorial.md");
+
+	EXPECT_LT(5U, all.size());
+	for (const auto &[file, text] : all)
+		EXPECT_NE(std::string::npos, read_whole(SOURCE_DIR "/" + file).find(text)) << file << " has no\n"
+											   << text;
+}
+
 } // namespace

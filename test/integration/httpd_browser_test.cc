@@ -129,7 +129,7 @@ class Browser : public BoundedTest
 	}
 	std::vector<std::string> environment() const
 	{
-		return {"HOME=" + path(""), "PORT=0", "SFD_DAEMON=" BUILD_DIR "/sendfiled"};
+		return {"HOME=" + path(""), "TMPDIR=" + path(""), "PORT=0", "SFD_DAEMON=" BUILD_DIR "/sendfiled"};
 	}
 };
 
