@@ -187,7 +187,7 @@ static void escape(char *out, size_t size, struct text t)
 	out[n] = '\0';
 }
 
-static void log_request(struct conn *c)
+void conn_log(struct conn *c)
 {
 	char address[INET_ADDRSTRLEN] = "", line[2048] = "-", date[40], size[24] = "-";
 	time_t now = time(NULL);
@@ -221,7 +221,7 @@ void conn_finish(struct conn *c)
 	const size_t used = c->head_len < c->in_len ? c->head_len : c->in_len;
 	const bool keep = c->req.keep_alive && !c->server->stopping;
 
-	log_request(c);
+	conn_log(c);
 	if (c->page >= 0)
 		close(c->page);
 	c->page = -1;
@@ -312,7 +312,7 @@ static bool run_head(struct conn *c)
 	c->looked = c->in_len;
 	if (end || c->in_len > max) {
 		c->head_len = c->in_len;
-		conn_refuse(c, memmem(c->in, c->in_len, "\r\n", 2) ? 431 : 414);
+		conn_refuse(c, memmem(c->in, max, "\r\n", 2) ? 431 : 414);
 		return true;
 	}
 	if (read_more(c)) {

@@ -408,11 +408,13 @@ void file_event(struct conn *c, const struct sfd_event *e)
 	} else {
 		c->is_in_queue = false;
 		c->server->in_queue--;
-		if (c->gone)
-			return;
-		if (c->state == ASK)
+		if (c->gone) {
+			c->sent += e->bytes;
+			conn_log(c); /* what it got */
+		} else if (c->state == ASK) {
 			asked(c, e);
-		else
+		} else {
 			sent(c, e);
+		}
 	}
 }

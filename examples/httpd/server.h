@@ -123,6 +123,9 @@ void conn_respond(struct conn *c, int status, const char *fields, const char *bo
 /* The response is complete: its line in the log, then the next request. */
 void conn_finish(struct conn *c);
 
+/* A line in the log, if there is one. */
+void conn_log(struct conn *c);
+
 /* Ends the connection, as soon as the daemon has let go of it. */
 void conn_close(struct conn *c);
 
