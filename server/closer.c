@@ -407,8 +407,8 @@ static bool has_yet_to_close(const struct waiter *w, unsigned i)
 
 /*
  * Waits until the worker has left the table, then empties it. Files are left, those in the queue and those that somebody who was
- * started has not come to, for closing them could wait here too, and it hurts nobody if they are closed later;
- * sockets are not, since their peers wait for their end, and cannot wait, since the worker has them until we are done.
+ * started has not come to, for closing them could wait here too (flush), and it hurts nobody if they are closed later. All else
+ * is not, since the peers of sockets wait for their end, and cannot wait, since the worker has it until we are done.
  */
 static _Noreturn void sweep(int go, pid_t worker)
 {
@@ -427,13 +427,13 @@ static _Noreturn void sweep(int go, pid_t worker)
 	for (unsigned i = 0; i < closer.count; i++) {
 		const struct waiter *w = &closer.waiters[i];
 
-		for (unsigned k = 0; k < w->count && n < KEPT_MAX && w->class < CLASS_PARKED; k++) {
+		for (unsigned k = 0; k < w->count && n < KEPT_MAX && w->class < CLASS_OTHER; k++) {
 			if (has_yet_to_close(w, k))
 				keep[n++] = w->fds[k];
 		}
 	}
 	for (unsigned i = 0; i < closer.queued && n < KEPT_MAX; i++) {
-		if (closer.queue[i].class < CLASS_PARKED)
+		if (closer.queue[i].class < CLASS_OTHER)
 			keep[n++] = closer.queue[i].fd;
 	}
 	os_close_except(keep, n);
