@@ -15,7 +15,7 @@ done
 
 work=$(mktemp -d /tmp/sfd-bench.XXXXXX)
 site=$work/site
-children= slow=
+tries=0 children= slow= clients='1 2 3 4 5 6 7 8'
 
 cleanup() {
 	trap - EXIT INT TERM
@@ -49,7 +49,12 @@ tell() {
 }
 read -r answer <&4 || answer=
 if [ "$answer" = ready ]; then
-	tell 'add hangs 100000000 1'
+	# One for each client and server: to open a file that is just being read hangs as well, and nginx has no thread for that.
+	for i in $clients; do
+		for server in ours threads inline; do
+			tell "add $server$i 100000000 1"
+		done
+	done
 	tell 'hold read'
 else
 	echo "nothing can be mounted here: no figures of a disk that hangs"
@@ -70,25 +75,35 @@ http {
 END
 }
 
-# Three ports that are free now.
 "$build/examples/sfd-httpd" -p 0 -l none "$site" >"$work/ours" 2>/dev/null 3>&- 4<&- &
 children="$children $!"
 while ! grep -q serving "$work/ours"; do
 	sleep 0.05
 done
 ours=$(sed -n 's/.*:\([0-9]*\)\/$/\1/p' "$work/ours")
-threads=$((ours > 60000 ? ours - 1 : ours + 1)) inline=$((ours > 60000 ? ours - 2 : ours + 2))
-nginx_conf threads 'aio threads;' $threads >"$work/threads.conf"
-nginx_conf inline '' $inline >"$work/inline.conf"
-for conf in threads inline; do
-	nginx -c "$work/$conf.conf" 3>&- 4<&- &
-	children="$children $!"
-done
-for port in $threads $inline; do
-	until curl -s -o "$work/got" "http://127.0.0.1:$port/4k" && cmp -s "$work/got" "$site/4k"; do
-		sleep 0.05
+
+# nginx takes no port of the system's choice: one that nobody has is tried for, outside the range of those.
+start_nginx() {
+	while [ $((tries += 1)) -le 20 ]; do
+		port=$((20000 + ($$ * 31 + tries * 977) % 10000))
+		nginx_conf "$1" "$2" $port >"$work/$1.conf"
+		nginx -c "$work/$1.conf" 2>/dev/null 3>&- 4<&- &
+		pid=$!
+		while kill -0 $pid 2>/dev/null; do
+			if curl -s -o "$work/got" "http://127.0.0.1:$port/4k" && cmp -s "$work/got" "$site/4k"; then
+				children="$children $pid"
+				return
+			fi
+			sleep 0.05
+		done
 	done
-done
+	echo "nginx does not start" >&2
+	exit 1
+}
+start_nginx threads 'aio threads;'
+threads=$port
+start_nginx inline ''
+inline=$port
 
 # One measurement: "requests-per-second p99-in-microseconds".
 measure() {
@@ -126,10 +141,12 @@ done | awk '{ printf "%-10s %10.0f/s %14.0f/s %14.0f/s %10.2f %10.2f\n", $1, $2,
 for i in $(seq "$rounds"); do
 	round 4k without
 done
-for port in $ours $threads $inline; do
-	for i in 1 2 3 4 5 6 7 8; do
-		curl -s -m 600 -o /dev/null "http://127.0.0.1:$port/slow/hangs" 3>&- 4<&- &
+for server in ours threads inline; do
+	eval "port=\$$server"
+	for i in $clients; do
+		curl -s -m 600 -o /dev/null "http://127.0.0.1:$port/slow/$server$i" 3>&- 4<&- &
 		children="$children $!"
+		sleep 0.1 # so that not one process of nginx accepts them all before it reads the first
 	done
 done
 for i in $(seq "$rounds"); do
