@@ -59,6 +59,11 @@ $(BUILD)/test/%: $(BUILD)/obj/test/%.o $(SUPPORT_OBJ) $(SERVER_LIB) $(STATIC)
 # An event library, to see that a queue's descriptor suits it.
 $(BUILD)/test/integration/queue_fd_test: TEST_LIBS := -luv
 
+# Of the HTTP server what needs no system.
+HTTPD_PURE := $(BUILD)/obj/examples/httpd/request.o $(BUILD)/obj/examples/httpd/response.o
+$(BUILD)/test/unit/httpd_request_test: TEST_LIBS := $(HTTPD_PURE)
+$(BUILD)/test/unit/httpd_request_test: $(HTTPD_PURE)
+
 .SECONDARY: $(TEST_SRC:%.cc=$(BUILD)/obj/%.o) $(SUPPORT_OBJ)
 
 # A daemon that kills itself where a test wants it to: server/fault.h.
