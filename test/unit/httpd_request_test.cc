@@ -115,7 +115,8 @@ TEST(HttpdRequest, Fields)
 	EXPECT_EQ(400, Parsed("GET / HTTP/1.1\r\n\r\n").status) << "no host";
 	EXPECT_EQ(0, Parsed("GET / HTTP/1.0\r\n\r\n").status) << "none needed";
 	EXPECT_EQ(400, Parsed("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n").status);
-	EXPECT_EQ(400, Parsed(std::string("GET / HTTP/1.1\r\nHost: x\r\nA: \0\r\n\r\n", 35)).status);
+	const char with_nul[] = "GET / HTTP/1.1\r\nHost: x\r\nA: \0\r\n\r\n";
+	EXPECT_EQ(400, Parsed(std::string(with_nul, sizeof with_nul - 1)).status);
 }
 
 // Nothing may be read into a connection of which it is not known where its next request begins.
