@@ -97,7 +97,8 @@ static void put(struct conn *c, enum state state, off_t offset, size_t len, cons
 static void ask(struct conn *c)
 {
 	static const struct sfd_file_info nothing;
-	const struct sfd_opts opts = {.flags = SFD_WANT_INFO, .same_as = &nothing};
+	const struct sfd_opts opts = {
+		.flags = SFD_WANT_INFO, .same_as = &nothing, .timeout_ms = c->server->options.disk_timeout};
 
 	c->has_info = false;
 	put(c, ASK, 0, 0, &opts);
@@ -312,7 +313,7 @@ static void ask_lister(struct conn *c, bool only_look)
 		return;
 	}
 	c->state = LIST;
-	c->deadline_ms = s->now_ms + s->options.header_timeout;
+	c->deadline_ms = s->now_ms + s->options.disk_timeout;
 }
 
 static void redirect(struct conn *c)

@@ -19,10 +19,11 @@ static const char usage[] =
 	"      --header-timeout MS      for a request to arrive (default 10000)\n"
 	"      --keep-alive-timeout MS  between two requests (default 30000)\n"
 	"      --send-timeout MS        for a client that takes nothing (default 30000)\n"
+	"      --disk-timeout MS        for a disk to say what a file is, or what a directory holds (default 30000)\n"
 	"      --max-header BYTES       (default 16384)\n"
 	"      --help                   this\n";
 
-enum { OPT_MAX_CONNECTIONS = 256, OPT_HEADER, OPT_KEEP_ALIVE, OPT_SEND, OPT_MAX_HEADER, OPT_HELP };
+enum { OPT_MAX_CONNECTIONS = 256, OPT_HEADER, OPT_KEEP_ALIVE, OPT_SEND, OPT_DISK, OPT_MAX_HEADER, OPT_HELP };
 
 static const struct option long_options[] = {{"address", required_argument, NULL, 'a'},
 	{"port", required_argument, NULL, 'p'}, {"server", required_argument, NULL, 's'},
@@ -30,8 +31,9 @@ static const struct option long_options[] = {{"address", required_argument, NULL
 	{"max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS},
 	{"header-timeout", required_argument, NULL, OPT_HEADER},
 	{"keep-alive-timeout", required_argument, NULL, OPT_KEEP_ALIVE},
-	{"send-timeout", required_argument, NULL, OPT_SEND}, {"max-header", required_argument, NULL, OPT_MAX_HEADER},
-	{"help", no_argument, NULL, OPT_HELP}, {NULL, 0, NULL, 0}};
+	{"send-timeout", required_argument, NULL, OPT_SEND}, {"disk-timeout", required_argument, NULL, OPT_DISK},
+	{"max-header", required_argument, NULL, OPT_MAX_HEADER}, {"help", no_argument, NULL, OPT_HELP},
+	{NULL, 0, NULL, 0}};
 
 /* False, having said why, if it is no number of that range. */
 static bool read_number(const char *name, const char *text, long min, long max, long *out)
@@ -66,6 +68,8 @@ static bool set_number(struct options *o, int opt)
 		       (o->keep_alive_timeout = (unsigned)n);
 	case OPT_SEND:
 		return read_number("send-timeout", optarg, 1, 86400000, &n) && (o->send_timeout = (unsigned)n);
+	case OPT_DISK:
+		return read_number("disk-timeout", optarg, 1, 86400000, &n) && (o->disk_timeout = (unsigned)n);
 	default:
 		return read_number("max-header", optarg, 256, 60000, &n) && (o->max_header = (unsigned)n);
 	}
@@ -82,6 +86,7 @@ int options_read(struct options *o, int argc, char *argv[])
 		.header_timeout = 10000,
 		.keep_alive_timeout = 30000,
 		.send_timeout = 30000,
+		.disk_timeout = 30000,
 		.max_header = 16384};
 	while ((opt = getopt_long(argc, argv, "a:p:s:S:l:", long_options, NULL)) != -1) {
 		switch (opt) {

@@ -27,7 +27,7 @@
 struct options {
 	const char *directory, *address, *name, *sockdir, *log;
 	int port;
-	unsigned max_connections, header_timeout, keep_alive_timeout, send_timeout, max_header;
+	unsigned max_connections, header_timeout, keep_alive_timeout, send_timeout, disk_timeout, max_header;
 };
 
 enum { SPARE_CONNS = 64 }; /* beyond the limit, for those that are told so */
