@@ -250,7 +250,8 @@ static bool read_more(struct conn *c)
 	n = recv(c->source.fd, c->in + c->in_len, room, 0);
 	if (n > 0) {
 		c->in_len += (size_t)n;
-		c->readable = (size_t)n == room; /* else that was all: epoll(7) tells of more */
+		/* Else that was all, and epoll(7) tells of more; but not again of an end that it has told of. */
+		c->readable = (size_t)n == room || c->half_closed;
 		return true;
 	}
 	if (n == 0)
@@ -401,6 +402,8 @@ void conn_event(struct conn *c, uint32_t events)
 {
 	if (events & (EPOLLIN | EPOLLRDHUP))
 		c->readable = true;
+	if (events & EPOLLRDHUP)
+		c->half_closed = true;
 	if (events & (EPOLLHUP | EPOLLERR)) {
 		conn_close(c);
 	} else if ((events & EPOLLRDHUP) && (c->state == ASK || c->state == SEND || c->state == LIST)) {

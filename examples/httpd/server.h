@@ -56,8 +56,8 @@ struct conn {
 	struct sockaddr_in peer;
 	uint64_t number; /* for the lister, whose answer may come when this has ended */
 	enum state state;
-	bool readable; /* reading has not said EAGAIN since the last event */
-	bool no_input; /* the client has said all it has to say */
+	bool readable;              /* reading has not said EAGAIN since the last event */
+	bool half_closed, no_input; /* the client says no more; and all it has said has been read */
 	bool gone, cancelled;
 	bool is_hungry;   /* waits for room in the queue */
 	bool is_in_queue; /* the daemon has the socket: nobody else writes, and nobody closes */

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <random>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -274,6 +275,43 @@ TEST_F(Httpd, OneAfterTheOther)
 	answer = read_to_end(fd);
 	EXPECT_EQ(0U, answer.find("HTTP/1.1 405 "));
 	EXPECT_NE(std::string::npos, answer.find("HTTP/1.1 200 OK\r\n"));
+}
+
+// Sound requests, changed here and there, some after another on one connection, cut off anywhere: then a sound one is answered.
+TEST_F(Httpd, Nonsense)
+{
+	add("a", 100);
+	start({"--header-timeout", "2000", "--max-connections", "100", "-l", "none"});
+	ASSERT_EQ("200", get("/a"));
+	const size_t before = server_fds();
+	const std::string sound[] = {"GET /a HTTP/1.1\r\nHost: x\r\nRange: bytes=0-9,20-29\r\n\r\n",
+		"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n",
+		"HEAD /a/../%61 HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"x\", W/\"y\"\r\nContent-Length: 4\r\n\r\n\r\n\r\n",
+		"GET http://x/dir/?q HTTP/1.0\r\nConnection: keep-alive\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"};
+	std::mt19937 random(20261126);
+
+	for (int i = 0; i < 3000; i++) {
+		const Fd fd = connect_raw();
+		char buf[65536];
+
+		for (unsigned n = random() % 4; n > 0; n--) {
+			std::string text = sound[random() % 4];
+
+			for (unsigned k = random() % 3; k > 0; k--)
+				text[random() % text.size()] =
+					static_cast<char>(random() % 4 ? "\r\n :%/,=-0x\""[random() % 12] : random());
+			if (random() % 8 == 0)
+				text.resize(random() % text.size());
+			send(fd, text.data(), text.size(), MSG_NOSIGNAL);
+		}
+		if (i % 16 == 0) {
+			shutdown(fd, SHUT_WR);
+			while (await(fd, POLLIN) != 0 && recv(fd, buf, sizeof buf, 0) > 0)
+				;
+		}
+	}
+	EXPECT_EQ("200", get("/a"));
+	EXPECT_TRUE(eventually([&] { return server_fds() == before; }));
 }
 
 // ---- Those who are slow, gone, or too many
