@@ -25,6 +25,7 @@ enum {
 		4, /* of files of one device that wait for long; more of them wait for their turn, and others overtake */
 	BATCH_MAX = 256,                /* that one process closes, of a class in which waiting is rare, */
 	CROWD = 4,                      /* or of another if there are very many, which so many share then */
+	NUMBERS_MAX = 1 << 20,          /* of descriptors: proc(5), nr_open */
 	KEPT_MAX = 8192,                /* that a table is left with which the worker has left */
 	PATIENCE_NS = 10 * 1000 * 1000, /* whoever has not closed by then is left alone with what it closes */
 	NAP_MS = 2,
@@ -239,11 +240,36 @@ static _Noreturn void close_batch(const struct waiter *w)
 	_exit(0);
 }
 
+/*
+ * A number that comes again belongs to whoever was given it last: those before have closed what it was, although they may not
+ * have been reaped. Else it would be taken back from them, and closed when it is something else.
+ */
+static void disown(const int *fds, unsigned n)
+{
+	static uint64_t given[NUMBERS_MAX / 64];
+
+	for (unsigned i = 0; i < n; i++)
+		given[(unsigned)fds[i] % NUMBERS_MAX / 64] |= UINT64_C(1) << (fds[i] % 64);
+	for (unsigned k = 0; k < closer.count; k++) {
+		struct waiter *w = &closer.waiters[k];
+
+		for (unsigned i = 0; !w->alone && i < w->count; i++) {
+			const unsigned number = (unsigned)w->fds[i] % NUMBERS_MAX;
+
+			if (w->fds[i] >= 0 && (given[number / 64] >> (number % 64) & 1))
+				w->fds[i] = -1;
+		}
+	}
+	for (unsigned i = 0; i < n; i++)
+		given[(unsigned)fds[i] % NUMBERS_MAX / 64] = 0;
+}
+
 /* False if there is no process to be had; then all are still open, and the caller's. */
 static bool start_one(uint64_t class, const int *fds, unsigned n, uint64_t now_ns)
 {
 	struct waiter *w = &closer.waiters[closer.count];
 
+	disown(fds, n);
 	*w = (struct waiter){.class = class, .since_ns = now_ns, .count = n};
 	memcpy(w->fds, fds, n * sizeof *fds);
 	for (unsigned i = 0; i < n; i++)
@@ -400,7 +426,7 @@ void closer_close_file(int fd, bool has_name)
 /* It was started in this table, and has not come to its close(2). */
 static bool has_yet_to_close(const struct waiter *w, unsigned i)
 {
-	const int flags = w->alone ? -1 : fcntl(w->fds[i], F_GETFD);
+	const int flags = w->alone || w->fds[i] < 0 ? -1 : fcntl(w->fds[i], F_GETFD);
 
 	return flags >= 0 && !(flags & FD_CLOEXEC);
 }

@@ -302,6 +302,44 @@ TEST_F(Closer, OfManyOnlyTheOneThatWaitsIsLeft)
 	});
 }
 
+// A number that is free again is soon somebody else's, and must not be closed once more for who had it before.
+TEST_F(Closer, NumbersThatComeAgain)
+{
+	in_child([&] {
+		struct Live {
+			int fd;
+			ino_t inode;
+		};
+		std::vector<Live> live;
+
+		closer_init(device(), 4);
+		for (int round = 0; round < 1000; round++) {
+			struct stat st = {};
+
+			for (int i = 0; i < 40; i++)
+				closer_close(eventfd(0, EFD_CLOEXEC));
+			closer_work(now_ns());
+			/* They take what has just become free; the older ones are given away in their turn. */
+			for (int i = 0; i < 4; i++) {
+				const int fd = memfd_create("live", MFD_CLOEXEC);
+
+				ASSERT_EQ(0, fstat(fd, &st));
+				live.push_back({fd, st.st_ino});
+			}
+			closer_work(now_ns());
+			for (const Live &l : live) {
+				ASSERT_EQ(0, fstat(l.fd, &st)) << "closed in round " << round;
+				ASSERT_EQ(l.inode, st.st_ino) << "closed, and another one, in round " << round;
+			}
+			for (; live.size() > 20; live.erase(live.begin()))
+				closer_close_later(live.front().fd);
+		}
+		for (const Live &l : live)
+			close(l.fd);
+		EXPECT_TRUE(closes_all());
+	});
+}
+
 // The one that waits has an otherwise empty table, so that the end of this process is the end of all that it had open.
 TEST_F(Closer, WhoWaitsHoldsNothingElse)
 {
