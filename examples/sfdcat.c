@@ -348,8 +348,10 @@ static void pause_for(struct app *a, int ms)
 {
 	const double end = now() + ms / 1000.0;
 
-	for (double left = ms; left > 0 && !a->signo; left = (end - now()) * 1000)
-		step(a, (int)left + 1, 0);
+	while (ms > 0 && !a->signo) {
+		step(a, ms, 0);
+		ms = (int)((end - now()) * 1000 + 0.999);
+	}
 }
 
 /* Until the file's state is a later one than that. False if a signal came before. */
