@@ -27,7 +27,7 @@ enum {
 	CROWD = 4,                      /* or of another if there are very many, which so many share then */
 	NUMBERS_MAX = 1 << 20,          /* of descriptors: proc(5), nr_open */
 	KEPT_MAX = 8192,                /* that a table is left with which the worker has left */
-	PATIENCE_NS = 10 * 1000 * 1000, /* whoever has not closed by then is left alone with what it closes */
+	PATIENCE_NS = 30 * 1000 * 1000, /* whoever has not closed by then is left alone with what it closes */
 	NAP_MS = 2,
 	LONG_NAP_MS = 100, /* between two looks at those who wait for long */
 	SWEEP_LOOK_MS = 100,

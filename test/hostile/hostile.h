@@ -78,7 +78,7 @@ class Hostile : public SfdTest
 				_exit(254);
 			_exit(what());
 		}
-		EXPECT_TRUE(await_exit(child, &status));
+		EXPECT_TRUE(await_exit(child, &status, 55s)); /* it has a limit of its own */
 		return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	}
 

@@ -495,7 +495,7 @@ int read_refusals(int fd)
 TEST_P(FromBoth, Nonsense)
 {
 	/* Whatever is closed with care takes the daemon a while: clients_test.cc looks at that. */
-	constexpr int MANY = 4000;
+	constexpr int MANY = 2000;
 	const Fd trap(daemon().connect());
 	const Zoo zoo(dir(), trap);
 	Ends status = make_pipe();

@@ -471,8 +471,8 @@ void close_while_another_waits()
 	closer_work(begin);
 	usleep(1000);
 	closer_close(fd);
-	closer_work(begin + 9 * MS);
-	closer_work(begin + 11 * MS);
+	closer_work(begin + 29 * MS);
+	closer_work(begin + 31 * MS);
 	EXPECT_TRUE(work_until([] { return closer_backlog() == 1; }));
 	EXPECT_NE(0, await(tcp.out, POLLIN, 5s)) << "no end-of-file";
 	EXPECT_FALSE(is_open(fd));
