@@ -278,12 +278,12 @@ class Rate : public TimeOptions
 	};
 
 	// Reads all that comes until the end: what, and when.
-	static std::vector<Arrival> read_timed(Fd &peer, std::string *got)
+	static std::vector<Arrival> read_timed(Fd &peer, std::string *got, size_t size)
 	{
 		std::vector<Arrival> out;
 		std::string buf(1 << 20, '\0');
 
-		while (await(peer, POLLIN, 15s) != 0) {
+		while (got->size() < size && await(peer, POLLIN, 15s) != 0) {
 			const ssize_t n = read(peer, buf.data(), buf.size());
 
 			if (n <= 0)
@@ -334,11 +334,11 @@ TEST_P(Rate, AnySecondSeesNoMore)
 
 			asked.send({"file"}, dest.fd(), &opts);
 			InBackground<std::vector<Arrival>> reader;
-			reader.start([&] { return read_timed(dest.peer(), &got); });
+			reader.start([&] { return read_timed(dest.peer(), &got, size); });
 			expect_went(asked.end(), size, size);
 			const auto took = Clock::now() - began;
-			dest.finish();
 			const std::vector<Arrival> all = reader.get();
+			EXPECT_EQ("", dest.finish()) << "more than there is";
 			EXPECT_TRUE(same_content(content, got));
 			EXPECT_LE(1850ms, took) << "of two seconds' worth";
 			EXPECT_GE(4s, took);
