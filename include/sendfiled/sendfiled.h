@@ -204,7 +204,8 @@ struct sfd_opts {
 	uint64_t max_rate;   /* bytes per second, headers and trailers included */
 	/*
 	 * Go on only if the file still has this dev, ino, file_size, mtime and ctime (nanoseconds included): otherwise
-	 * SFD_STAT_CHANGED, the destination is untouched, and the information of what it is now comes with the refusal.
+	 * SFD_STAT_CHANGED, the destination is untouched, and the information of what it is now comes with the refusal (of a
+	 * queue's send as SFD_EV_INFO, with SFD_WANT_INFO).
 	 */
 	const struct sfd_file_info *same_as;
 	/*

@@ -3,13 +3,14 @@
  * What options cost: hot files through a queue, 64 in flight, without options and with one of them in turn, in one run.
  * An open file is one that the client lends: helpers read it, whether or not it is in memory.
  * Headers are asked to cost at most a tenth on 4 KiB files; what copies, a deadline, and a rate that is never reached cost, is
- * reported.
+ * reported. And how near to what was asked a rate comes.
  */
 #include "test/bench/common.h"
 
 #include <sendfiled/sendfiled.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ enum {
 	ROUNDS = 5,
 	HEADER = 200,
 	VARIANTS = 7,
+	RATE_SECONDS = 4,
 };
 
 static const char file_name[] = "file";
@@ -113,6 +115,81 @@ static void compare(struct run *r, const struct variant *variants, enum dest kin
 	fflush(stdout);
 }
 
+/* ---- How well a rate is kept */
+
+struct arrival {
+	uint64_t ns;
+	size_t bytes;
+};
+
+/* The most that came within any second, of what was asked. */
+static double most_in_a_second(const struct arrival *all, unsigned count, uint64_t rate)
+{
+	uint64_t sum = 0, most = 0;
+
+	for (unsigned first = 0, last = 0; last < count; last++) {
+		sum += all[last].bytes;
+		while (all[last].ns - all[first].ns >= 1000000000)
+			sum -= all[first++].bytes;
+		if (sum > most)
+			most = sum;
+	}
+	return (double)most / (double)rate;
+}
+
+static void keep_rate(struct arena *a, struct sfd_queue *q, uint64_t rate)
+{
+	static struct arrival all[65536];
+	static char bytes[1 << 16];
+	const struct sfd_opts opts = {.max_rate = rate};
+	const uint64_t size = rate * RATE_SECONDS, begin = now_ns();
+	struct sfd_event e;
+	uint64_t got = 0;
+	unsigned count = 0;
+	int ends[2];
+
+	arena_file(a, "rated", size);
+	arena_warm(a, "rated");
+	make_dest(DEST_PIPE, ends, true);
+	if (sfd_queue_send(q, "rated", ends[1], 0, 0, &opts, 0) < 0 || sfd_queue_submit(q) != 1)
+		die("sfd_queue_send");
+	while (got < size && count < sizeof all / sizeof all[0]) {
+		struct pollfd p = {.fd = ends[0], .events = POLLIN};
+		ssize_t n;
+
+		if (poll(&p, 1, 10000) <= 0 || (n = read(ends[0], bytes, sizeof bytes)) <= 0)
+			die("a rated transfer stands still");
+		all[count++] = (struct arrival){.ns = now_ns(), .bytes = (size_t)n};
+		got += (uint64_t)n;
+	}
+	if (sfd_queue_wait(q, &e, 1, 10000) != 1 || e.stat != SFD_STAT_OK)
+		die("a rated transfer failed");
+	printf("%10llu bytes/s asked: %.3f of it in all, %.3f at most within any second as its reader sees it (1.05)\n",
+		(unsigned long long)rate, (double)size / (double)rate * 1e9 / (double)(all[count - 1].ns - begin),
+		most_in_a_second(all, count, rate));
+	close(ends[0]);
+	close(ends[1]);
+}
+
+static void keep_rates(void)
+{
+	static const uint64_t rates[] = {20000, 1000000, 50000000};
+	struct sfd_queue *q;
+	struct arena a;
+
+	printf("\nRates: %d seconds' worth of a hot file to a pipe.\n", RATE_SECONDS);
+	arena_open(&a);
+	arena_spawn(&a, 1, 1000);
+	q = sfd_queue_new(a.srv, 1);
+	if (!q)
+		die("sfd_queue_new");
+	for (unsigned i = 0; i < sizeof rates / sizeof rates[0]; i++)
+		keep_rate(&a, q, rates[i]);
+	sfd_queue_free(q);
+	arena_stop(&a);
+	arena_close(&a);
+}
+
 int main(void)
 {
 	static char text[HEADER];
@@ -157,5 +234,6 @@ int main(void)
 		arena_stop(&a);
 		arena_close(&a);
 	}
+	keep_rates();
 	return 0;
 }

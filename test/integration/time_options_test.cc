@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // timeout_ms and --idle-timeout: a transfer ends when its time is over, with what it has delivered, wherever it is. And rates:
-// that they are kept is measured with a margin that only a machine that stands still exceeds.
+// never faster. How near they are to what was asked is measured by bench_options; that any second sees at most 5 % more is shown
+// by pace_test, in which time is what the test says.
 #include "test/support/asking.h"
 #include "test/support/cold_fixture.h"
 
@@ -294,18 +295,20 @@ class Rate : public TimeOptions
 		return out;
 	}
 
-	// The most that came within any second.
-	static size_t most_in_a_second(const std::vector<Arrival> &all)
+	// Whatever stands still, reader or daemon, less has come by any moment than the rate allows; a tenth of a second's worth,
+	// or a page, may come at once.
+	static void expect_never_ahead(const std::vector<Arrival> &all, uint64_t rate, Clock::time_point began)
 	{
-		size_t most = 0, sum = 0;
+		const double burst = std::max(4096.0, static_cast<double>(rate) / 10);
+		double sum = 0;
 
-		for (size_t first = 0, last = 0; last < all.size(); last++) {
-			sum += all[last].bytes;
-			while (all[last].when - all[first].when >= 1s)
-				sum -= all[first++].bytes;
-			most = std::max(most, sum);
+		for (const Arrival &a : all) {
+			const std::chrono::duration<double> since = a.when - began;
+
+			sum += static_cast<double>(a.bytes);
+			ASSERT_LE(sum, static_cast<double>(rate) * since.count() * 1.05 + burst)
+				<< since.count() << " s after the beginning, at " << rate;
 		}
-		return most;
 	}
 
 	static sfd_opts at(uint64_t rate)
@@ -317,8 +320,7 @@ class Rate : public TimeOptions
 	}
 };
 
-// The reader may be late, but what it sees of any second was sent in hardly more.
-TEST_P(Rate, AnySecondSeesNoMore)
+TEST_P(Rate, NeverAhead)
 {
 	ASSERT_NO_FATAL_FAILURE(serve({}, 2));
 	for (const uint64_t rate : {20000UL, 3000000UL}) {
@@ -336,45 +338,49 @@ TEST_P(Rate, AnySecondSeesNoMore)
 			InBackground<std::vector<Arrival>> reader;
 			reader.start([&] { return read_timed(dest.peer(), &got, size); });
 			expect_went(asked.end(), size, size);
-			const auto took = Clock::now() - began;
-			const std::vector<Arrival> all = reader.get();
+			expect_never_ahead(reader.get(), rate, began);
 			EXPECT_EQ("", dest.finish()) << "more than there is";
 			EXPECT_TRUE(same_content(content, got));
-			EXPECT_LE(1850ms, took) << "of two seconds' worth";
-			EXPECT_GE(4s, took);
-			/* 5 %, and what a reader that stood still for a while takes in late. */
-			EXPECT_LE(most_in_a_second(all), rate + rate / 4) << rate;
 		}
 	}
 	expect_nothing_left();
 }
 
-// To files and from files that are not in memory too, headers included.
+// To every kind of destination, from files that are in memory, that are not, and that a server has; headers included.
 TEST_P(Rate, WhereverTheBytesComeFromAndGo)
 {
 	constexpr size_t SIZE = 200000;
 	std::string head = make_content(20000, 3);
 	const iovec iov = {head.data(), head.size()};
 	sfd_opts opts = at(SIZE);
-	const std::string cold = add_cold("cold", SIZE), slow = add_slow("slow", SIZE, 2);
+	const std::pair<const char *, std::string> files[] = {{"hot", add_file("hot", SIZE, 4)},
+		{"cold", add_cold("cold", SIZE)}, {"slow/slow", add_slow("slow", SIZE, 2)}};
 
 	opts.headers = &iov;
 	opts.hdr_cnt = 1;
 	ASSERT_NO_FATAL_FAILURE(serve());
-	for (const bool is_slow : {false, true}) {
-		for (const DestType &to :
-			{DestType{Kind::Unix, true}, DestType{Kind::File, false}, DestType{Kind::Terminal, false}}) {
-			Dest dest(to, dir());
-			Asked asked(GetParam(), srv());
-			const auto began = Clock::now();
+	for (const auto &[name, content] : files) {
+		std::vector<std::unique_ptr<Asked>> asked;
+		std::vector<std::unique_ptr<Dest>> dests;
+		const auto began = Clock::now();
 
-			dest.start_reading();
-			asked.send({is_slow ? "slow/slow" : "cold"}, dest.fd(), &opts);
-			expect_went(asked.end(), SIZE, SIZE + head.size());
-			EXPECT_LE(1000ms, Clock::now() - began) << to;
-			const std::string got = dest.finish();
-			EXPECT_TRUE(same_content(
-				(dest.is_file() ? Dest::before : "") + head + (is_slow ? slow : cold), got));
+		for (const DestType &to : all_dest_types()) {
+			dests.push_back(std::make_unique<Dest>(to, dir()));
+			dests.back()->start_reading();
+			asked.push_back(std::make_unique<Asked>(GetParam(), srv()));
+			asked.back()->send({name}, dests.back()->fd(), &opts);
+		}
+		for (size_t i = 0; i < asked.size(); i++) {
+			const DestType to = all_dest_types()[i];
+
+			SCOPED_TRACE(name_of(to) + " of " + name);
+			expect_went(asked[i]->end(), SIZE, SIZE + head.size());
+			EXPECT_LE(1000ms, Clock::now() - began);
+			const std::string got = dests[i]->finish();
+			const std::string before = dests[i]->is_file() ? Dest::before : "";
+			if (to.kind != Kind::Null) {
+				EXPECT_TRUE(same_content(before + head + content, got));
+			}
 		}
 	}
 	expect_nothing_left();
@@ -425,25 +431,32 @@ TEST_P(Rate, ManyCostNoBusyLoop)
 	expect_nothing_left();
 }
 
-// The deadline counts while it waits, and being paced is not being idle.
+// The deadline counts while it waits, and being paced is not being idle; whatever the destination.
 TEST_P(Rate, OtherLimitsHoldMeanwhile)
 {
 	const std::string content = add_file("file", LARGE);
 	sfd_opts opts = at(100);
-	Dest dest({Kind::Pipe, false}, dir());
 
 	ASSERT_NO_FATAL_FAILURE(serve({"--idle-timeout", "100"}));
 	opts.timeout_ms = 600;
-	Asked asked(GetParam(), srv());
+	std::vector<std::unique_ptr<Asked>> asked;
+	std::vector<std::unique_ptr<Dest>> dests;
 	const auto began = Clock::now();
-	asked.send({"file"}, dest.fd(), &opts);
-	const Went &w = asked.end();
-	EXPECT_EQ(ETIMEDOUT, w.stat);
-	EXPECT_LE(600ms, Clock::now() - began);
-	EXPECT_LE(40U, w.bytes);
-	EXPECT_GE(80U, w.bytes);
-	EXPECT_EQ(w.bytes, dest.finish().size());
-	asked.close();
+	for (const DestType &to : all_dest_types()) {
+		dests.push_back(std::make_unique<Dest>(to, dir()));
+		asked.push_back(std::make_unique<Asked>(GetParam(), srv()));
+		asked.back()->send({"file"}, dests.back()->fd(), &opts);
+	}
+	for (size_t i = 0; i < asked.size(); i++) {
+		const DestType to = all_dest_types()[i];
+
+		SCOPED_TRACE(name_of(to));
+		const bool is_null = to.kind == Kind::Null;
+		expect_timeout(asked[i].get(), is_null ? nullptr : dests[i].get(), content, began, 600ms);
+		EXPECT_GE(80U, asked[i]->end().bytes);
+		EXPECT_LE(1U, asked[i]->end().bytes);
+	}
+	asked.clear();
 	expect_nothing_left();
 }
 
