@@ -414,6 +414,125 @@ TEST_F(Httpd, GracefulStop)
 	server_.reset();
 }
 
+// A file that cannot be read is an error of the server, if nothing was sent of it; and it says which client's fault it is not.
+TEST_F(Httpd, DisksThatFail)
+{
+	REQUIRE_SLOW_FS();
+	SlowFs fs(in_site("slow"));
+	fs.add("file", 100000);
+	start();
+	fs.fail("open", EIO, "file");
+	EXPECT_EQ("500", get("/slow/file"));
+	fs.fail("open", 0, "file");
+	EXPECT_EQ("200", get("/slow/file"));
+	EXPECT_EQ(100000U, got().size());
+}
+
+// Two hundred connections that stay, each with a request under way at all times, of files of several sizes.
+TEST_F(Httpd, ManyAtOnce)
+{
+	constexpr unsigned CONNECTIONS = 200, TURNS = 10;
+	const std::string contents[] = {add("a", 100), add("b", 5000), add("c", 70000)};
+	struct Client {
+		Fd fd;
+		std::string got;
+		unsigned turn = 0;
+	};
+	std::vector<Client> clients(CONNECTIONS);
+	const auto ask = [&](Client &c, unsigned i) {
+		const std::string request =
+			std::string("GET /") + "abc"[(i + c.turn) % 3] + " HTTP/1.1\r\nHost: x\r\n\r\n";
+
+		ASSERT_EQ(static_cast<ssize_t>(request.size()), send(c.fd, request.data(), request.size(), 0));
+	};
+	unsigned over = 0;
+
+	start();
+	for (unsigned i = 0; i < CONNECTIONS; i++) {
+		clients[i].fd = connect_raw();
+		ask(clients[i], i);
+	}
+	while (over < CONNECTIONS) {
+		std::vector<pollfd> p;
+		std::string buf(1 << 17, '\0');
+
+		for (const Client &c : clients)
+			p.push_back({c.turn < TURNS ? static_cast<int>(c.fd) : -1, POLLIN, 0});
+		ASSERT_LT(0, poll(p.data(), p.size(), 30000)) << "nothing comes any more";
+		for (unsigned i = 0; i < CONNECTIONS; i++) {
+			Client &c = clients[i];
+
+			if (!p[i].revents)
+				continue;
+			const ssize_t n = recv(c.fd, buf.data(), buf.size(), 0);
+			ASSERT_LT(0, n) << "it hung up";
+			c.got.append(buf, 0, static_cast<size_t>(n));
+			const size_t body = c.got.find("\r\n\r\n");
+			const std::string &wanted = contents[(i + c.turn) % 3];
+			if (body == std::string::npos || c.got.size() < body + 4 + wanted.size())
+				continue;
+			ASSERT_EQ(0U, c.got.find("HTTP/1.1 200 "));
+			ASSERT_TRUE(same_content(wanted, c.got.substr(body + 4)));
+			c.got.clear();
+			if (++c.turn < TURNS)
+				ask(c, i);
+			else
+				over++;
+		}
+	}
+}
+
+// Who has had a part of his file sees that there is no more of it; the next ones are served.
+TEST_F(Httpd, WorkersAreKilled)
+{
+	const std::string content = add("large", 64 << 20);
+	add("a", 10);
+	start();
+	const Fd busy = connect_raw();
+	const std::string request = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+
+	ASSERT_EQ(static_cast<ssize_t>(request.size()), send(busy, request.data(), request.size(), 0));
+	ASSERT_NE(0, await(busy, POLLIN));
+	const ShellResult master = sh("pgrep -P " + std::to_string(server_->pid()) + " -x sendfiled");
+	ASSERT_EQ(0, master.status);
+	const ShellResult killed = sh("pkill -KILL -P " + master.text.substr(0, master.text.find('\n')));
+	ASSERT_EQ(0, killed.status);
+	const std::string answer = read_to_end(busy);
+	const std::string body = answer.substr(answer.find("\r\n\r\n") + 4);
+	EXPECT_GT(content.size(), body.size());
+	EXPECT_TRUE(same_content(content.substr(0, body.size()), body));
+	for (int i = 0; i < 20; i++)
+		EXPECT_EQ("200", get("/a"));
+}
+
+// A daemon that others have started may end, and come back.
+TEST_F(Httpd, ADaemonThatComesBack)
+{
+	const std::string content = add("a", 1000);
+	ASSERT_EQ(0, mkdir(path("run").c_str(), 0755));
+	const auto serve = [&] {
+		auto daemon = std::make_unique<Beside>(std::vector<std::string>{BUILD_DIR "/sendfiled", "-s", "site",
+							       "-r", path("site"), "-S", path("run")},
+			std::vector<std::string>());
+
+		EXPECT_FALSE(daemon->await_text("ready", 30s).empty()) << daemon->text();
+		return daemon;
+	};
+	auto daemon = serve();
+
+	start({"-s", "site", "-S", path("run")});
+	EXPECT_EQ("200", get("/a"));
+	daemon->end(SIGKILL);
+	EXPECT_EQ("503", get("/a"));
+	EXPECT_EQ("1", header("Retry-After"));
+	daemon = serve();
+	EXPECT_TRUE(eventually([&] { return get("/a") == "200"; }));
+	EXPECT_TRUE(same_content(content, got()));
+	EXPECT_EQ(0, server_->end(SIGTERM));
+	server_.reset();
+	daemon->end(SIGTERM);
+}
+
 TEST_F(Httpd, WithoutItsDaemon)
 {
 	add("a", 10);

@@ -2,6 +2,7 @@
 // sfdcat is cat, whatever standard output is, and says the same of what it cannot read.
 #include "test/support/beside.h"
 #include "test/support/bounded.h"
+#include "test/support/fixture.h"
 #include "test/support/run.h"
 
 #include <fcntl.h>
@@ -128,6 +129,148 @@ TEST_F(Sfdcat, Interrupted)
 	const int status = cat.end(SIGINT);
 	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT) << status;
 	EXPECT_EQ("file\ntext\n", shell("ls").text) << "its daemon's directory is left";
+}
+
+// script(1) gives a program a terminal, which makes "\r\n" of each "\n".
+TEST_F(Sfdcat, ATerminal)
+{
+	write_whole(path("text"), "one\ntwo\n");
+	const ShellResult r = shell("script -qec 'SFD_DAEMON=" BUILD_DIR "/sendfiled " BUILD_DIR
+				    "/examples/sfdcat text text' /dev/null </dev/null");
+
+	EXPECT_EQ(0, r.status) << r.text;
+	EXPECT_EQ("one\r\ntwo\r\none\r\ntwo\r\n", r.text);
+}
+
+// Where standard error is a terminal and the bytes go elsewhere: after a second, unless it is over by then.
+TEST_F(Sfdcat, TheBar)
+{
+	const auto on_terminal = [&](const std::string &arguments) {
+		unlink(path("out").c_str());
+		return shell("script -qec 'stty cols 100; SFD_DAEMON=" BUILD_DIR "/sendfiled " BUILD_DIR
+			     "/examples/sfdcat " +
+			     arguments + " >out' /dev/null </dev/null");
+	};
+	const char *const bar = "file +[0-9]+% \\[=* *\\] [0-9.]+K [0-9.]+K/s [0-9]+:[0-9][0-9] left";
+	const char *const full = "file 100% \\[====================\\] 293.0K [0-9.]+[KMG]/s 0:00 left";
+
+	const ShellResult slow = on_terminal("--limit-rate 150k file");
+	EXPECT_EQ(0, slow.status);
+	EXPECT_FALSE(find_match(slow.text, bar).empty()) << slow.text;
+	EXPECT_FALSE(find_match(slow.text, full).empty()) << slow.text;
+	EXPECT_TRUE(same_content(content_, read_whole(path("out"))));
+	EXPECT_FALSE(find_match(on_terminal("--progress file").text, full).empty());
+	EXPECT_EQ("", on_terminal("--no-progress --limit-rate 250k file").text);
+	EXPECT_EQ("", on_terminal("file").text);
+	/* Not on a terminal: only if it is asked for. */
+	EXPECT_EQ("", shell("cat --limit-rate 250k file 2>&1 >out").text);
+	EXPECT_FALSE(find_match(shell("cat --progress file 2>&1 >out").text, full).empty());
+}
+
+// With a daemon that others have started: names are below its root, and it may lose a worker, or end.
+class SfdcatServed : public SfdTest
+{
+      protected:
+	void serve(const char *name)
+	{
+		DaemonOptions one;
+
+		one.workers = 1;
+		content_ = add_file(name, 300000, 7);
+		start(one);
+	}
+	std::vector<std::string> args(const std::vector<std::string> &more) const
+	{
+		std::vector<std::string> all = {BUILD_DIR "/examples/sfdcat", "-s", "test", "-S", daemon_dir()};
+
+		all.insert(all.end(), more.begin(), more.end());
+		return all;
+	}
+	std::string daemon_dir() const
+	{
+		return dir() + "/run";
+	}
+	// The same, to a file; its exit status and what it said.
+	ShellResult cat_to(const std::string &out, const std::string &more) const
+	{
+		return sh(BUILD_DIR "/examples/sfdcat -s test -S " + daemon_dir() + " " + more + " >" + out);
+	}
+	// Starts one that takes two seconds, and waits until something has come.
+	std::unique_ptr<Beside> start_slow(const std::string &out)
+	{
+		auto cat = std::make_unique<Beside>(std::vector<std::string>{"sh", "-c",
+							    "exec " BUILD_DIR "/examples/sfdcat -s test -S " +
+								    daemon_dir() + " --limit-rate 150k file >" + out},
+			std::vector<std::string>());
+
+		EXPECT_TRUE(eventually([&] { return access(out.c_str(), F_OK) == 0 && !read_whole(out).empty(); }));
+		return cat;
+	}
+
+	std::string content_;
+};
+
+TEST_F(SfdcatServed, ByName)
+{
+	ASSERT_NO_FATAL_FAILURE(serve("file"));
+	ASSERT_EQ(0, mkdir(in_root("dir").c_str(), 0755));
+	const std::string other = add_file("dir/other", 10);
+	ASSERT_EQ(0, symlink("/etc/passwd", in_root("out").c_str()));
+
+	EXPECT_EQ(0, cat_to(dir() + "/got", "file /dir/other file").status);
+	EXPECT_TRUE(same_content(content_ + other + content_, read_whole(dir() + "/got")));
+	EXPECT_EQ(0, cat_to(dir() + "/got", "--range 5-14 file").status);
+	EXPECT_EQ(content_.substr(5, 10), read_whole(dir() + "/got"));
+	EXPECT_EQ(0, cat_to(dir() + "/got", "--range -7 file").status);
+	EXPECT_EQ(content_.substr(content_.size() - 7), read_whole(dir() + "/got"));
+	EXPECT_EQ("file: 300000 bytes, ",
+		sh(BUILD_DIR "/examples/sfdcat -s test -S " + daemon_dir() + " --stat file").text.substr(0, 20));
+	const ShellResult r = cat_to(dir() + "/got", "missing dir out file");
+	EXPECT_EQ(1, r.status);
+	EXPECT_NE(std::string::npos, r.text.find("sfdcat: missing: No such file or directory\n")) << r.text;
+	EXPECT_NE(std::string::npos, r.text.find("sfdcat: dir: Is a directory\n")) << r.text;
+	EXPECT_NE(std::string::npos, r.text.find("sfdcat: out: ")) << r.text;
+	EXPECT_TRUE(same_content(content_, read_whole(dir() + "/got")));
+	expect_idle();
+}
+
+// In a file the same bytes can be written to the same place once more.
+TEST_F(SfdcatServed, AWorkerIsKilledOnTheWayToAFile)
+{
+	ASSERT_NO_FATAL_FAILURE(serve("file"));
+	const auto cat = start_slow(dir() + "/got");
+
+	kill(daemon().workers()[0], SIGKILL);
+	EXPECT_EQ(0, cat->wait()) << cat->text();
+	EXPECT_TRUE(same_content(content_, read_whole(dir() + "/got")));
+}
+
+// In a pipe they cannot.
+TEST_F(SfdcatServed, AWorkerIsKilledOnTheWayToAPipe)
+{
+	ASSERT_NO_FATAL_FAILURE(serve("text"));
+	write_whole(in_root("text"), std::string(300000, 'x'));
+	Beside cat(args({"--limit-rate", "50k", "text"}), {});
+
+	ASSERT_FALSE(cat.await_text("xxx", 30s).empty());
+	kill(daemon().workers()[0], SIGKILL);
+	EXPECT_FALSE(cat.await_text("sfdcat: text: A process of the daemon was killed", 30s).empty());
+	EXPECT_EQ(1 << 8, cat.wait());
+}
+
+TEST_F(SfdcatServed, TheDaemonIsKilled)
+{
+	ASSERT_NO_FATAL_FAILURE(serve("file"));
+	const auto cat = start_slow(dir() + "/got");
+
+	stop(SIGKILL, SIGKILL);
+	EXPECT_FALSE(cat->await_text("sfdcat: file: The daemon has ended", 30s).empty()) << cat->text();
+	EXPECT_EQ(1 << 8, cat->wait());
+	const std::string got = read_whole(dir() + "/got");
+	EXPECT_TRUE(same_content(content_.substr(0, got.size()), got));
+	const ShellResult r = cat_to("/dev/null", "file");
+	EXPECT_EQ(1, r.status);
+	EXPECT_NE(std::string::npos, r.text.find("sfdcat: no daemon 'test' in ")) << r.text;
 }
 
 } // namespace
