@@ -68,7 +68,8 @@ STATIC := $(BUILD)/libsendfiled.a
 SHARED := $(BUILD)/$(SONAME)
 PC := $(BUILD)/sendfiled.pc
 HTTPD_SRC := $(wildcard examples/httpd/*.c)
-EXAMPLE_BIN := $(EXAMPLES:%=$(BUILD)/examples/%) $(BUILD)/examples/preload.so $(BUILD)/examples/sfd-httpd
+SFDCAT_SRC := $(wildcard examples/sfdcat/*.c)
+EXAMPLE_BIN := $(EXAMPLES:%=$(BUILD)/examples/%) $(addprefix $(BUILD)/examples/,preload.so sfd-httpd sfdcat)
 
 .PHONY: all
 all: $(DAEMON) $(STATIC) $(SHARED) $(BUILD)/libsendfiled.so $(PC) $(EXAMPLE_BIN)
@@ -109,9 +110,11 @@ $(BUILD)/examples/%: examples/%.c $(STATIC) $(FLAGS_FILE)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) -MF $@.d $(ALL_LDFLAGS) $< $(STATIC) -o $@
 
-$(BUILD)/examples/sfd-httpd: $(HTTPD_SRC:%.c=$(BUILD)/obj/%.o) $(STATIC)
+$(BUILD)/examples/sfd-httpd: $(HTTPD_SRC:%.c=$(BUILD)/obj/%.o)
+$(BUILD)/examples/sfdcat: $(SFDCAT_SRC:%.c=$(BUILD)/obj/%.o)
+$(BUILD)/examples/sfd-httpd $(BUILD)/examples/sfdcat: $(STATIC)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) $^ -o $@
+	$(call say,LD,$@)$(CC) $(ALL_LDFLAGS) $(filter %.o,$^) $(STATIC) -o $@
 
 # For LD_PRELOAD: it brings the library along, whose functions are nobody else's business.
 $(BUILD)/examples/preload.so: examples/preload/preload.c $(STATIC) $(FLAGS_FILE)
