@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -168,12 +169,16 @@ static bool socket_closes_at_once(int fd, bool is_unix)
 
 static bool any_socket_closes_at_once(int fd)
 {
-	int domain, type;
+	int domain, type, protocol;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) < 0 ||
-		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type}) < 0)
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type}) < 0 ||
+		getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &(socklen_t){sizeof protocol}) < 0)
 		return false;
 	if (domain == AF_UNIX && type != SOCK_STREAM)
+		return false;
+	/* Others may wait whatever the option says: see dest.c. */
+	if (domain != AF_UNIX && protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP && protocol != IPPROTO_UDP)
 		return false;
 	return socket_closes_at_once(fd, domain == AF_UNIX);
 }

@@ -20,6 +20,7 @@ struct dest {
 	enum dest_kind kind;
 	bool appends;    /* a file that was opened with O_APPEND */
 	bool is_unix;    /* a UNIX socket */
+	bool unseen;     /* a DEST_STREAM that may be a DEST_STREAM_BLOCKING: nobody has looked (move.unseen) */
 	bool has_name;   /* a FIFO */
 	uint64_t device; /* that a file is on */
 };

@@ -47,6 +47,14 @@ void move_advance(struct move *m, uint64_t n)
 	take(&m->tail, n - of_file);
 }
 
+/* Whether it would wait. What is only copied to it never does: send(2) is told not to. */
+static void see(struct move *m)
+{
+	m->unseen = false;
+	if (!(fcntl(m->dest, F_GETFL) & O_NONBLOCK))
+		m->kind = DEST_STREAM_BLOCKING;
+}
+
 /* One that took less than it was given is looked at again, and gets copies from now on if it would wait. */
 static ssize_t check_stream(struct move *m, size_t n, ssize_t moved)
 {
@@ -54,8 +62,7 @@ static ssize_t check_stream(struct move *m, size_t n, ssize_t moved)
 		return moved;
 	if (moved < 0 && errno != EINTR && errno != EAGAIN)
 		return moved;
-	if (!(fcntl(m->dest, F_GETFL) & O_NONBLOCK))
-		m->kind = DEST_STREAM_BLOCKING;
+	see(m);
 	if (moved < 0)
 		errno = EAGAIN;
 	return moved;
@@ -176,6 +183,12 @@ ssize_t move_from_pipe(struct move *m, int pipe, size_t n)
 {
 	if (m->kind != DEST_STREAM)
 		return os_splice_from_pipe(m->dest, pipe, n);
+	if (m->unseen)
+		see(m);
+	if (m->kind != DEST_STREAM) {
+		errno = EAGAIN; /* the next turn copies */
+		return -1;
+	}
 	tick_guard();
 	return check_stream(m, n, os_splice_from_pipe(m->dest, pipe, n));
 }
@@ -187,13 +200,15 @@ static way_fn *const ways[DEST_KINDS] = {
 };
 
 /* Of the file's bytes. */
-static way_fn *way_of(const struct move *m)
+static way_fn *way_of(struct move *m)
 {
+	if (m->unseen && !m->copies)
+		see(m);
 	return m->copies || !ways[m->kind] ? by_copy : ways[m->kind];
 }
 
 /* Of what comes next. */
-static way_fn *next_way(const struct move *m)
+static way_fn *next_way(struct move *m)
 {
 	return m->left == 0 || (m->head.left > 0 && way_of(m) != by_copy) ? by_text : way_of(m);
 }

@@ -26,6 +26,7 @@ struct move {
 	uint64_t written;   /* bytes that the destination has got, of all three */
 	bool until_refused; /* do not take a short count for "full": go on until the destination says EAGAIN */
 	bool peeks;         /* copy only what is in memory: MOVE_COLD at the first byte that is not */
+	bool unseen;        /* a DEST_STREAM may be a DEST_STREAM_BLOCKING: to be found out when it matters */
 	bool copies;        /* by no other way: a better one was refused, or must not be used */
 };
 

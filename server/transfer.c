@@ -382,6 +382,7 @@ int transfer_set_dest(struct transfer *t, int fd, const struct dest *dest)
 
 	t->kind = *dest;
 	t->move.kind = dest->kind;
+	t->move.unseen = dest->unseen;
 	t->dest.fd = t->move.dest = fd;
 	if (!dest_is_written(dest->kind) || (root->local && dest->device == root->device))
 		return 0;
