@@ -12,21 +12,33 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 
 enum {
 	QUANTUM_FIRST = 128 * 1024,      /* what a transfer may move on arrival, */
 	QUANTUM_BATCH = 4 * 1024 * 1024, /* and all of a datagram together */
-	TELL_EACH = 16, /* requests: so a client begins with what is done while the rest is being done */
+	AT_A_TIME = 16, /* requests: so a client begins with what is done while the rest is being done; */
+	AT_A_TURN = 8,  /* or, while users compete, and then it is told at the end of the datagram */
 };
 
-/* A datagram in hand. */
+/* A datagram that was received, until all of its requests have been begun. It stands in the journal's slot of its number. */
 struct delivery {
+	struct turn turn;
 	struct fdpass m;
 	struct wire_header h;
-	int err;             /* what all of its requests are told; 0: they are done */
-	struct channel *c;   /* where they report; NULL: nowhere. One reference */
-	struct mail cancels; /* gathered for all other workers */
+	struct wire_cursor cursor; /* the requests that are left */
+	unsigned next_fd;
+	const void *bytes;
+	int err;                /* what all of its requests are told; 0: they are done */
+	bool is_too_much;       /* its user's share does not allow of more beginnings */
+	bool is_begun;          /* `c` and `cursor` are set */
+	bool is_used;           /* there is one */
+	struct channel *c;      /* where they report; NULL: nowhere. One reference */
+	unsigned place, queued; /* what counts of it in its user's share */
+	uint64_t cancelled;     /* a bit for each request */
 };
+
+_Static_assert(WIRE_COUNT_MAX <= 64, "a bit for each request");
 
 /* ---- Messages for another worker */
 
@@ -97,20 +109,20 @@ static void second_message(struct inbox *in, const struct wire_request *r, const
 	}
 }
 
-static void mail_cancels(struct inbox *in, struct delivery *d)
+static void mail_cancels(struct inbox *in)
 {
-	for (unsigned i = 0; d->cancels.count > 0 && i < in->config.workers; i++) {
+	for (unsigned i = 0; in->cancels.count > 0 && i < in->config.workers; i++) {
 		if (i != in->config.slot)
-			outbox_send(in->config.outbox, i, &d->cancels, -1);
+			outbox_send(in->config.outbox, i, &in->cancels, -1);
 	}
-	d->cancels.count = 0;
+	in->cancels.count = 0;
 }
 
 /* A queue's request may be anybody's, or nobody's any more: all are asked, in a letter for many. */
 static void cancel_tag(struct inbox *in, struct delivery *d, uint64_t tag)
 {
 	const struct queue *q = queue_of(d->c);
-	struct mail *m = &d->cancels;
+	struct mail *m = &in->cancels;
 
 	if ((uint32_t)tag >= q->depth || transfer_cancel_tag(q, tag))
 		return;
@@ -119,7 +131,41 @@ static void cancel_tag(struct inbox *in, struct delivery *d, uint64_t tag)
 	m->id = d->h.queue_id;
 	m->tags[m->count++] = tag;
 	if (m->count == MAIL_TAGS_MAX)
-		mail_cancels(in, d);
+		mail_cancels(in);
+}
+
+static bool begins(const struct wire_request *r)
+{
+	return r->op == WIRE_OP_SEND || r->op == WIRE_OP_SENDFD || r->op == WIRE_OP_OPEN || r->op == WIRE_OP_READ;
+}
+
+/* Of a queue that is its own: marks a request that has yet to be begun. */
+static bool cancel_waiting(struct delivery *d, uint64_t tag)
+{
+	struct wire_cursor cursor = d->cursor;
+	struct wire_request r;
+
+	if (!d->is_begun)
+		wire_cursor_init(&cursor, d->bytes, d->m.len, &d->h);
+	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
+		if (!begins(&r) || r.tag != tag)
+			continue;
+		d->cancelled |= UINT64_C(1) << (d->h.count - cursor.count - 1);
+		return true;
+	}
+	return false;
+}
+
+bool inbox_cancel(struct inbox *in, const struct queue *q, uint64_t tag)
+{
+	for (unsigned i = 0; in->waiting > 0 && i < JOURNAL_SLOTS; i++) {
+		struct delivery *d = &in->all[i];
+
+		if (d->is_used && d->err == 0 && d->h.channel == WIRE_CHANNEL_QUEUE && d->h.queue_id == q->id &&
+			owner_same(&q->owner, &d->m.owner) && cancel_waiting(d, tag))
+			return true;
+	}
+	return false;
 }
 
 /* ---- Requests */
@@ -137,6 +183,10 @@ static void handle_request(struct inbox *in, struct delivery *d, const struct wi
 {
 	int err = request_check(r, &d->h);
 
+	if (err == 0 && d->is_too_much && begins(r))
+		err = EDQUOT;
+	if (err == 0 && d->cancelled >> (d->h.count - d->cursor.count - 1) & 1)
+		err = ECANCELED;
 	if (err != 0) {
 		for (unsigned i = 0; i < r->fds; i++)
 			closer_close(fds[i]);
@@ -162,41 +212,39 @@ static uint64_t first_quantum(unsigned count)
 	return share < QUANTUM_FIRST ? share : QUANTUM_FIRST;
 }
 
-static void run_requests(struct inbox *in, struct delivery *d)
+static bool is_shared(const struct inbox *in)
 {
-	const unsigned count = d->h.count;
-	unsigned next_fd = d->h.channel == WIRE_CHANNEL_FD ? 1 : 0;
-	struct wire_cursor cursor;
+	return turns_are_shared(&in->turns, in->config.engine->loop.now_ns);
+}
+
+/* As many as are done at a time. */
+static void run_some(struct inbox *in, struct delivery *d)
+{
+	const unsigned most = is_shared(in) ? AT_A_TURN : AT_A_TIME;
 	struct wire_request r;
 
-	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
-	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
+	for (unsigned n = 0; n < most && d->cursor.count > 0 && wire_next(&d->cursor, &r) == 0; n++) {
 		int fds[WIRE_REQUEST_FDS_MAX];
 
 		for (unsigned i = 0; i < r.fds; i++)
-			fds[i] = fdpass_take(&d->m, next_fd++);
+			fds[i] = fdpass_take(&d->m, d->next_fd++);
 		/* Mail that was read meanwhile may have changed it. */
-		in->config.engine->first_quantum = first_quantum(count);
-		journal_turn_request(in->config.pen, count - cursor.count - 1);
+		in->config.engine->first_quantum = first_quantum(d->h.count);
+		journal_turn_request(in->config.pen, d->h.count - d->cursor.count - 1);
 		handle_request(in, d, &r, fds);
-		if (d->h.channel == WIRE_CHANNEL_QUEUE && (count - cursor.count) % TELL_EACH == 0) {
-			closer_settle();
-			channel_uncork(d->c);
-			d->c->corked = true;
-		}
 	}
-	mail_cancels(in, d);
+	mail_cancels(in);
 }
 
 /* Tells every request of a datagram that can be told apart, and at any rate somebody, that it was refused. */
-static void refuse_all(struct inbox *in, struct delivery *d)
+static void refuse_all(struct delivery *d)
 {
 	struct wire_cursor cursor;
 	struct wire_request r;
 	unsigned told = 0;
 
 	if (d->h.count > 0) {
-		wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+		wire_cursor_init(&cursor, d->bytes, d->m.len, &d->h);
 		while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
 			channel_refuse(d->c, r.tag, d->err, JOURNAL_NONE);
 			told++;
@@ -262,7 +310,7 @@ static void ask_master(struct inbox *in, const struct delivery *d)
 	struct wire_cursor cursor;
 	struct wire_request r;
 
-	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	wire_cursor_init(&cursor, d->bytes, d->m.len, &d->h);
 	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
 		if (r.op == WIRE_OP_SEND || r.op == WIRE_OP_SENDFD || r.op == WIRE_OP_OPEN)
 			m.tags[m.count++] = r.tag;
@@ -276,8 +324,7 @@ static void ask_master(struct inbox *in, const struct delivery *d)
 /* Whether the datagram as a whole may be acted on: 0, or what all of its requests are told. */
 static int judge(const struct inbox *in, struct delivery *d)
 {
-	const void *bytes = journal_datagram(in->config.pen);
-	int err = wire_get_header(bytes, d->m.len, &d->h);
+	int err = wire_get_header(d->bytes, d->m.len, &d->h);
 
 	if (!d->m.has_owner || !access_allowed(in->config.access, &d->m.owner, d->m.gid))
 		return EACCES;
@@ -289,17 +336,17 @@ static int judge(const struct inbox *in, struct delivery *d)
 		return err;
 	if (d->m.fds_lost)
 		return EMFILE;
-	return wire_check(bytes, d->m.len, &d->h, d->m.nfds);
+	return wire_check(d->bytes, d->m.len, &d->h, d->m.nfds);
 }
 
 /* Whether it is one request that asks for a queue, which is then in `r`. */
-static bool is_registration(const struct inbox *in, const struct delivery *d, struct wire_request *r)
+static bool is_registration(const struct delivery *d, struct wire_request *r)
 {
 	struct wire_cursor cursor;
 
 	if (d->h.channel != WIRE_CHANNEL_QUEUE || d->h.count != 1 || d->m.nfds != 1)
 		return false;
-	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	wire_cursor_init(&cursor, d->bytes, d->m.len, &d->h);
 	return wire_next(&cursor, r) == 0 && r->op == WIRE_OP_REGISTER;
 }
 
@@ -317,27 +364,86 @@ static void handle_registration(struct inbox *in, struct delivery *d, const stru
 	applicants_add(in->config.applicants, &facts, d->err);
 }
 
-static void handle(struct inbox *in, struct delivery *d)
+/* Finds out where it reports. False if nothing of it is to be done: there is nobody to tell, or all have been told. */
+static bool begin(struct inbox *in, struct delivery *d)
 {
+	struct wire_request r;
+
+	d->is_begun = true;
+	if (is_registration(d, &r)) {
+		handle_registration(in, d, &r);
+		return false;
+	}
 	if (d->h.channel == WIRE_CHANNEL_QUEUE) {
 		fault_point("datagram-received");
 		d->c = d->m.has_owner ? find_queue(in, d) : NULL;
 		if (!d->c && d->err == 0)
 			ask_master(in, d);
 		if (!d->c)
-			return;
+			return false;
 	} else if (d->h.channel == WIRE_CHANNEL_FD || d->h.count == 0) {
 		d->c = open_channel(in, d);
 		if (!d->c)
-			return;
+			return false;
 	}
 	if (d->c)
 		d->c->corked = true;
+	if (d->err != 0 && d->c)
+		refuse_all(d);
+	if (d->err != 0)
+		return false;
+	d->next_fd = d->h.channel == WIRE_CHANNEL_FD ? 1 : 0;
+	wire_cursor_init(&d->cursor, d->bytes, d->m.len, &d->h);
+	return true;
+}
+
+static void unqueue(struct inbox *in, struct delivery *d, unsigned left)
+{
+	if (d->queued > left)
+		share_unqueue(in->config.engine->shares, in->config.slot, d->place, d->queued - left);
+	d->queued = left < d->queued ? left : d->queued;
+}
+
+/* All that it holds is given back. */
+static void end(struct inbox *in, struct delivery *d)
+{
+	in->fds -= d->m.nfds;
+	in->waiting--;
+	turns_done(&d->turn);
+	fdpass_drop(&d->m);
+	d->is_used = false;
+}
+
+/* Some of it; what it has is given back when nothing of it is left. */
+static void work_on(struct inbox *in, struct delivery *d)
+{
+	struct journal_pen *pen = in->config.pen;
+	bool goes_on = true;
+
+	journal_use_slot(pen, (unsigned)(d - in->all));
+	stats_client(in->config.engine->own, d->m.owner.uid, d->m.owner.pid);
 	closer_gather();
-	if (d->err == 0)
-		run_requests(in, d);
+	if (!d->is_begun)
+		goes_on = begin(in, d);
 	else if (d->c)
-		refuse_all(in, d);
+		d->c->corked = true;
+	if (goes_on) {
+		run_some(in, d);
+		goes_on = d->cursor.count > 0 && !(d->c && d->c->gone);
+	}
+	unqueue(in, d, goes_on ? d->cursor.count : 0);
+	if (!goes_on)
+		end(in, d);
+	closer_finish(); /* before anybody can read that it is over */
+	if (d->c && (!goes_on || !is_shared(in)))
+		channel_uncork(d->c);
+	if (d->c && !goes_on)
+		channel_release(d->c);
+	journal_turn(pen, JOURNAL_NONE);
+	if (!goes_on) {
+		journal_forget_datagram(pen, d->m.len);
+		in->free[in->frees++] = (unsigned)(d - in->all);
+	}
 }
 
 static void tell_operator(struct inbox *in, const struct delivery *d)
@@ -349,30 +455,69 @@ static void tell_operator(struct inbox *in, const struct delivery *d)
 		notices_add(&e->notices, kind, &d->m.owner, d->err, e->loop.now_ns);
 }
 
+int inbox_init(struct inbox *in, const struct inbox_config *config)
+{
+	*in = (struct inbox){.config = *config, .all = calloc(JOURNAL_SLOTS, sizeof *in->all)};
+	if (!in->all)
+		return -1;
+	turns_init(&in->turns);
+	while (in->frees < JOURNAL_SLOTS) {
+		in->free[in->frees] = JOURNAL_SLOTS - 1 - in->frees;
+		in->frees++;
+	}
+	return 0;
+}
+
+/* It counts in its user's share until it is begun. What is too much is refused at once, and takes no place among what waits. */
+static void enqueue(struct inbox *in, struct delivery *d)
+{
+	struct engine *e = in->config.engine;
+	const uid_t uid = d->m.has_owner ? d->m.owner.uid : (uid_t)-1;
+
+	in->waiting++;
+	in->fds += d->m.nfds;
+	turns_add(&in->turns, &d->turn, uid, e->loop.now_ns);
+	if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0)
+		d->queued = d->h.count;
+	else
+		d->is_too_much = true;
+	while (d->is_used && d->is_too_much)
+		work_on(in, d);
+}
+
 bool inbox_receive(struct inbox *in, int sock)
 {
 	struct journal_pen *pen = in->config.pen;
-	struct delivery d = {.c = NULL};
-	struct wire_request r;
+	struct delivery *d;
 
-	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d.m) < 0)
+	if (in->frees == 0)
 		return false;
-	stats_client(in->config.engine->own, d.m.owner.uid, d.m.owner.pid);
-	d.err = judge(in, &d);
-	if (d.err != 0)
-		tell_operator(in, &d);
-	counter_add(&in->config.engine->own->requests, d.h.count > 0 ? d.h.count : 1);
-	if (is_registration(in, &d, &r))
-		handle_registration(in, &d, &r);
-	else
-		handle(in, &d);
-	fdpass_drop(&d.m);
-	closer_finish(); /* before anybody can read that it is over */
-	if (d.c) {
-		channel_uncork(d.c);
-		channel_release(d.c);
-	}
-	journal_turn(pen, JOURNAL_NONE);
-	journal_forget_datagram(pen, d.m.len);
+	d = &in->all[in->free[in->frees - 1]];
+	journal_use_slot(pen, (unsigned)(d - in->all));
+	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d->m) < 0)
+		return false;
+	in->frees--;
+	d->bytes = journal_datagram(pen);
+	d->h = (struct wire_header){.count = 0};
+	d->c = NULL;
+	d->cancelled = 0;
+	d->queued = 0;
+	d->is_begun = d->is_too_much = false;
+	d->is_used = true;
+	d->err = judge(in, d);
+	if (d->err != 0)
+		tell_operator(in, d);
+	counter_add(&in->config.engine->own->requests, d->h.count > 0 ? d->h.count : 1);
+	enqueue(in, d);
+	return true;
+}
+
+bool inbox_work(struct inbox *in)
+{
+	struct turn *turn = turns_next(&in->turns);
+
+	if (!turn)
+		return false;
+	work_on(in, container_of(turn, struct delivery, turn));
 	return true;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Datagrams of requests: each is received, judged as a whole, and done, request by request. */
+/*
+ * Datagrams of requests: each is received, judged as a whole, and done, some requests at a time. While more than one user
+ * sends, all that comes is received, so that nobody waits in the socket behind others, and users take turns.
+ */
 #ifndef SFD_INBOX_H
 #define SFD_INBOX_H
 
@@ -7,6 +10,7 @@
 #include "server/mailbox.h"
 #include "server/queue.h"
 #include "server/register.h"
+#include "server/turns.h"
 
 struct inbox_config {
 	unsigned slot, generation, workers;
@@ -24,9 +28,29 @@ struct inbox_config {
 struct inbox {
 	struct inbox_config config;
 	uint64_t mail_seq;
+	struct delivery *all; /* JOURNAL_SLOTS of them */
+	unsigned free[JOURNAL_SLOTS], frees;
+	struct turns turns;
+	unsigned waiting, fds; /* datagrams, and descriptors in them */
+	struct mail cancels;   /* gathered for all other workers */
 };
 
-/* Receives one datagram and does what it says; never waits. False if there is none. */
+/* 0, or -1 and ENOMEM. */
+int inbox_init(struct inbox *in, const struct inbox_config *config);
+
+/* Receives one datagram; never waits. False if there is none, or no place for one more. */
 bool inbox_receive(struct inbox *in, int sock);
+
+/* Does some of what the next user asks for; never waits. False if nothing waits to be done. */
+bool inbox_work(struct inbox *in);
+
+/* Cancels a request of that queue that was received and waits to be begun. False if there is none. */
+bool inbox_cancel(struct inbox *in, const struct queue *q, uint64_t tag);
+
+/* Whether it is good for others to receive what comes although something waits. */
+static inline bool inbox_is_shared(const struct inbox *in, uint64_t now_ns)
+{
+	return in->frees > 0 && turns_are_shared(&in->turns, now_ns);
+}
 
 #endif

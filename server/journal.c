@@ -19,16 +19,23 @@ struct line {
 };
 
 /* What is being worked on: a line's number plus one, or a request's with this bit, or something else; 0: nothing. */
-#define IN_DATAGRAM UINT32_C(0x80000000)
+#define IN_DATAGRAM UINT32_C(0x80000000) /* the slot's number, and in the low byte the request's */
 #define ELSEWHERE   UINT32_C(0x7fffffff)
+
+_Static_assert(WIRE_COUNT_MAX <= 256, "requests of a datagram");
+
+struct slot {
+	_Alignas(64) unsigned char control[FDPASS_CONTROL_MAX];
+	_Alignas(64) unsigned char datagram[WIRE_DATAGRAM_MAX];
+};
 
 struct journal {
 	_Atomic uint32_t current;
 	_Atomic uint32_t turns;
 	uint32_t lines;
-	_Atomic uint32_t high; /* no line from here on was ever used */
-	_Alignas(64) unsigned char control[FDPASS_CONTROL_MAX];
-	_Alignas(64) unsigned char datagram[WIRE_DATAGRAM_MAX];
+	_Atomic uint32_t high;       /* no line from here on was ever used, */
+	_Atomic uint32_t slots_high; /* and no slot */
+	struct slot slots[JOURNAL_SLOTS];
 	_Alignas(64) struct line line[];
 };
 
@@ -64,25 +71,36 @@ int journal_open(struct journal_pen *pen, struct journal *journal)
 	*pen = (struct journal_pen){.journal = journal, .struck = malloc(journal->lines * sizeof *pen->struck)};
 	if (!pen->struck)
 		return -1;
-	/* If a page were missing when the kernel copies a datagram there, and memory short, the datagram would be lost. */
-	os_keep_in_memory(journal, sizeof *journal);
+	journal_use_slot(pen, 0);
 	return 0;
+}
+
+void journal_use_slot(struct journal_pen *pen, unsigned slot)
+{
+	struct journal *j = pen->journal;
+
+	pen->slot = slot;
+	/* If a page were missing when the kernel copies a datagram there, and memory short, the datagram would be lost. */
+	for (; pen->kept <= slot; pen->kept++)
+		os_keep_in_memory(&j->slots[pen->kept], sizeof j->slots[pen->kept]);
+	if (pen->kept > atomic_load_explicit(&j->slots_high, memory_order_relaxed))
+		atomic_store_explicit(&j->slots_high, pen->kept, memory_order_release);
 }
 
 void *journal_datagram(const struct journal_pen *pen)
 {
-	return pen->journal->datagram;
+	return pen->journal->slots[pen->slot].datagram;
 }
 
 void *journal_control(const struct journal_pen *pen)
 {
-	return pen->journal->control;
+	return pen->journal->slots[pen->slot].control;
 }
 
 void journal_forget_datagram(struct journal_pen *pen, size_t len)
 {
-	memset(pen->journal->datagram, 0, len < WIRE_DATAGRAM_MAX ? len : WIRE_DATAGRAM_MAX);
-	memset(pen->journal->control, 0, sizeof(struct cmsghdr));
+	memset(journal_datagram(pen), 0, len < WIRE_DATAGRAM_MAX ? len : WIRE_DATAGRAM_MAX);
+	memset(journal_control(pen), 0, sizeof(struct cmsghdr));
 	/* Nothing that is done with the next one may seem to come before this. */
 	atomic_signal_fence(memory_order_seq_cst);
 }
@@ -139,7 +157,7 @@ static void set_current(struct journal_pen *pen, uint32_t current)
 
 void journal_turn_request(struct journal_pen *pen, unsigned i)
 {
-	set_current(pen, IN_DATAGRAM | i);
+	set_current(pen, IN_DATAGRAM | pen->slot << 8 | i);
 }
 
 void journal_turn(struct journal_pen *pen, uint32_t line)
@@ -155,9 +173,9 @@ void journal_rest(struct journal_pen *pen)
 /* ---- The master's side */
 
 /* Who sent the datagram; false if none came, or it came without credentials. */
-static bool read_owner(const struct journal *j, struct owner *who)
+static bool read_owner(const struct slot *slot, struct owner *who)
 {
-	struct msghdr msg = {.msg_control = (void *)j->control, .msg_controllen = sizeof j->control};
+	struct msghdr msg = {.msg_control = (void *)slot->control, .msg_controllen = sizeof slot->control};
 	struct os_credentials cred;
 
 	if (!os_get_credentials(&msg, &cred))
@@ -179,17 +197,17 @@ static void tell_request(const struct reading *r, uint64_t queue, uint64_t tag, 
 }
 
 /* False if there is none. Its length is what it says itself: there is nothing else to know it by. */
-static bool read_header(const struct journal *j, struct wire_header *h, struct wire_cursor *cursor)
+static bool read_header(const struct slot *slot, struct wire_header *h, struct wire_cursor *cursor)
 {
-	const uint32_t length = wire_length(j->datagram);
+	const uint32_t length = wire_length(slot->datagram);
 
-	if (length > WIRE_DATAGRAM_MAX || wire_get_header(j->datagram, length, h) != 0)
+	if (length > WIRE_DATAGRAM_MAX || wire_get_header(slot->datagram, length, h) != 0)
 		return false;
-	wire_cursor_init(cursor, j->datagram, length, h);
+	wire_cursor_init(cursor, slot->datagram, length, h);
 	return true;
 }
 
-static void read_datagram(const struct journal *j, const struct reading *reading)
+static void read_datagram(const struct slot *slot, const struct reading *reading)
 {
 	const struct journal_reader *reader = reading->reader;
 	struct wire_cursor cursor;
@@ -197,7 +215,7 @@ static void read_datagram(const struct journal *j, const struct reading *reading
 	struct wire_request r;
 	struct owner who;
 
-	if (!read_header(j, &h, &cursor) || !read_owner(j, &who))
+	if (!read_header(slot, &h, &cursor) || !read_owner(slot, &who))
 		return;
 	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
 		if (r.op == WIRE_OP_SEND_OPEN)
@@ -214,6 +232,7 @@ static void read_datagram(const struct journal *j, const struct reading *reading
 static void find_current(const struct journal *j, struct reading *reading)
 {
 	const uint32_t current = atomic_load_explicit(&j->current, memory_order_acquire);
+	const uint32_t slot = (current & ~IN_DATAGRAM) >> 8;
 	struct wire_cursor cursor;
 	struct wire_header h;
 	struct wire_request r;
@@ -226,13 +245,20 @@ static void find_current(const struct journal *j, struct reading *reading)
 		reading->tag = j->line[current - 1].name;
 		return;
 	}
-	if (!read_header(j, &h, &cursor))
+	if (slot >= JOURNAL_SLOTS || !read_header(&j->slots[slot], &h, &cursor))
 		return;
-	for (uint32_t i = 0; i <= (current & ~IN_DATAGRAM); i++) {
+	for (uint32_t i = 0; i <= (current & 0xff); i++) {
 		if (cursor.count == 0 || wire_next(&cursor, &r) != 0)
 			return;
 	}
 	*reading = (struct reading){.reader = reading->reader, .skips = true, .queue = h.queue_id, .tag = r.tag};
+}
+
+static uint32_t slots_used(const struct journal *j)
+{
+	const uint32_t n = atomic_load_explicit(&j->slots_high, memory_order_acquire);
+
+	return n < JOURNAL_SLOTS ? n : JOURNAL_SLOTS;
 }
 
 void journal_read(const struct journal *j, bool current, const struct journal_reader *reader)
@@ -241,7 +267,8 @@ void journal_read(const struct journal *j, bool current, const struct journal_re
 
 	if (!current)
 		find_current(j, &reading);
-	read_datagram(j, &reading);
+	for (uint32_t i = 0; i < slots_used(j); i++)
+		read_datagram(&j->slots[i], &reading);
 	for (uint32_t i = 0; i < atomic_load_explicit(&j->high, memory_order_acquire); i++) {
 		const struct line *line = &j->line[i];
 
@@ -260,8 +287,10 @@ void journal_read(const struct journal *j, bool current, const struct journal_re
 
 void journal_clear(struct journal *j)
 {
-	memset(j->datagram, 0, sizeof j->datagram);
-	memset(j->control, 0, sizeof(struct cmsghdr));
+	for (uint32_t i = 0; i < slots_used(j); i++) {
+		memset(j->slots[i].datagram, 0, sizeof j->slots[i].datagram);
+		memset(j->slots[i].control, 0, sizeof(struct cmsghdr));
+	}
 	for (uint32_t i = 0; i < atomic_load_explicit(&j->high, memory_order_relaxed); i++)
 		atomic_store_explicit(&j->line[i].kind, LINE_FREE, memory_order_relaxed);
 	atomic_store_explicit(&j->current, 0, memory_order_relaxed);

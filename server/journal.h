@@ -16,6 +16,9 @@
 
 #define JOURNAL_NONE UINT32_MAX
 
+/* Datagrams that may be in hand at a time: as many requests as one user may have waiting, 64 to each, and some of others. */
+enum { JOURNAL_SLOTS = 144 };
+
 struct journal; /* one worker's */
 
 /* For `workers` of them, shared by forked children; NULL and errno. Each has that many lines, which take memory once used. */
@@ -26,6 +29,8 @@ struct journal *journal_of(struct journal *all, unsigned slot);
 
 struct journal_pen {
 	struct journal *journal;
+	unsigned slot;    /* of the datagram in hand, */
+	unsigned kept;    /* and how many are in memory for sure */
 	uint32_t *struck; /* lines that nothing stands in any more, */
 	uint32_t struck_count;
 	uint32_t fresh; /* and the first of those in which nothing has stood yet */
@@ -34,11 +39,14 @@ struct journal_pen {
 /* Takes over the journal of a slot that is empty, and keeps its buffers in memory. 0, or -1 and ENOMEM. */
 int journal_open(struct journal_pen *pen, struct journal *journal);
 
-/* Where datagrams are to be received: bytes (WIRE_DATAGRAM_MAX), and control messages (FDPASS_CONTROL_MAX). */
+/* Which of JOURNAL_SLOTS datagrams the next calls mean; at first the one with the number 0. Low numbers cost less memory. */
+void journal_use_slot(struct journal_pen *pen, unsigned slot);
+
+/* Where it is to be received: bytes (WIRE_DATAGRAM_MAX), and control messages (FDPASS_CONTROL_MAX). */
 void *journal_datagram(const struct journal_pen *pen);
 void *journal_control(const struct journal_pen *pen);
 /*
- * The last one, of `len` bytes, has been dealt with. To be called before the next is received, which may say that it is longer
+ * It had `len` bytes, and has been dealt with. To be called before another is received there, which may say that it is longer
  * than it is.
  */
 void journal_forget_datagram(struct journal_pen *pen, size_t len);

@@ -356,6 +356,7 @@ static int prepare(struct master *m)
 	const struct share_limits limits = {
 		.transfers = o->max_transfers_per_user,
 		.opens = o->max_opens_per_user,
+		.queued = o->max_queued_per_user,
 		.requests = o->max_requests_per_user,
 		.starter = m->config->access->starter,
 	};

@@ -34,6 +34,7 @@ enum {
 	OPT_ONE_FILE_SYSTEM,
 	OPT_MAX_TRANSFERS_PER_USER,
 	OPT_MAX_OPENS_PER_USER,
+	OPT_MAX_QUEUED_PER_USER,
 	OPT_MAX_REQUESTS_PER_USER,
 };
 
@@ -76,6 +77,8 @@ const char options_help[] =
 	"                            how many of all transfers may be one user's (4096)\n"
 	"      --max-opens-per-user N\n"
 	"                            how many of those may wait to be sent (256)\n"
+	"      --max-queued-per-user N\n"
+	"                            how many of one user's requests may wait to be begun (8192)\n"
 	"      --max-requests-per-user N\n"
 	"                            how many each user may begin in a second; 0: no limit (0)\n"
 	"      --max-rate-per-user BYTES\n"
@@ -112,6 +115,7 @@ static const struct option long_options[] = {
 	{"busy-poll", required_argument, NULL, OPT_BUSY_POLL},
 	{"max-transfers-per-user", required_argument, NULL, OPT_MAX_TRANSFERS_PER_USER},
 	{"max-opens-per-user", required_argument, NULL, OPT_MAX_OPENS_PER_USER},
+	{"max-queued-per-user", required_argument, NULL, OPT_MAX_QUEUED_PER_USER},
 	{"max-requests-per-user", required_argument, NULL, OPT_MAX_REQUESTS_PER_USER},
 	{"socket-mode", required_argument, NULL, OPT_SOCKET_MODE},
 	{"socket-user", required_argument, NULL, OPT_SOCKET_USER},
@@ -181,6 +185,8 @@ static const struct number numbers[] = {
 	{OPT_MAX_TRANSFERS_PER_USER, "--max-transfers-per-user", offsetof(struct options, max_transfers_per_user), 1,
 		TRANSFERS_MAX},
 	{OPT_MAX_OPENS_PER_USER, "--max-opens-per-user", offsetof(struct options, max_opens_per_user), 1,
+		TRANSFERS_MAX},
+	{OPT_MAX_QUEUED_PER_USER, "--max-queued-per-user", offsetof(struct options, max_queued_per_user), 1,
 		TRANSFERS_MAX},
 	{OPT_MAX_REQUESTS_PER_USER, "--max-requests-per-user", offsetof(struct options, max_requests_per_user), 0,
 		REQUESTS_PER_USER_MAX},
@@ -340,6 +346,7 @@ int options_parse(struct options *o, int argc, char *argv[], char *error, size_t
 		.busy_poll_us = BUSY_POLL_DEFAULT_US,
 		.max_transfers_per_user = TRANSFERS_PER_USER_DEFAULT,
 		.max_opens_per_user = OPENS_PER_USER_DEFAULT,
+		.max_queued_per_user = QUEUED_PER_USER_DEFAULT,
 		.socket_mode = SOCKET_MODE_DEFAULT,
 		.ready_fd = -1,
 	};

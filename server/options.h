@@ -27,6 +27,7 @@ enum {
 	SOCKET_MODE_DEFAULT = 0600,
 	TRANSFERS_PER_USER_DEFAULT = 4096,
 	OPENS_PER_USER_DEFAULT = 256,
+	QUEUED_PER_USER_DEFAULT = 8192,
 	REQUESTS_PER_USER_MAX = 100000000,
 };
 
@@ -60,6 +61,7 @@ struct options {
 	uint64_t max_rate_per_user; /* bytes per second; 0: no limit */
 	unsigned max_transfers_per_user;
 	unsigned max_opens_per_user;
+	unsigned max_queued_per_user;
 	unsigned max_requests_per_user; /* in a second; 0: no limit */
 	unsigned busy_poll_us;          /* 0: not at all */
 	unsigned workers;               /* 0: one for each online CPU */

@@ -19,7 +19,7 @@ static const uint64_t SECOND_NS = UINT64_C(1000000000);
 static const uint64_t COUNT_EVERY_NS = UINT64_C(1000000);
 
 struct held {
-	_Atomic uint32_t transfers, opens;
+	_Atomic uint32_t transfers, opens, queued;
 };
 
 struct shares {
@@ -68,12 +68,21 @@ static unsigned opens_of(struct shares *s, unsigned place)
 	return n;
 }
 
+static unsigned queued_of(struct shares *s, unsigned place)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < s->workers; i++)
+		n += atomic_load_explicit(&s->held[i][place].queued, memory_order_relaxed);
+	return n;
+}
+
 /* ---- Places */
 
 static bool is_free(struct shares *s, unsigned place, uint64_t now_ns)
 {
 	return atomic_load(&s->owners[place]) == 0 ||
-	       (transfers_of(s, place) == 0 && atomic_load(&s->asked_ns[place]) < now_ns);
+	       (transfers_of(s, place) == 0 && queued_of(s, place) == 0 && atomic_load(&s->asked_ns[place]) < now_ns);
 }
 
 /* If all neighbours are taken, the last one is shared: two users then have one user's share. */
@@ -147,13 +156,18 @@ static bool comes_in_time(struct shares *s, unsigned place, uint64_t now_ns)
 	return true;
 }
 
+static bool is_exempt(const struct shares *s, uid_t uid)
+{
+	return uid == 0 || uid == s->limits.starter;
+}
+
 int share_take(struct shares *s, const struct share_claim *c, struct share *out)
 {
 	const unsigned place = find_place(s, c->uid, c->now_ns);
 	struct held *own = &s->held[c->slot][place];
 	const unsigned has = transfers_of(s, place);
 
-	if (c->uid != 0 && c->uid != s->limits.starter) {
+	if (!is_exempt(s, c->uid)) {
 		if (s->limits.requests > 0 && !comes_in_time(s, place, c->now_ns))
 			return EDQUOT;
 		if (has >= s->limits.transfers || (c->is_open && opens_of(s, place) >= s->limits.opens) ||
@@ -182,10 +196,25 @@ void share_give_back(struct shares *s, unsigned slot, struct share *share)
 	add(&s->held[slot][share->place].transfers, -1);
 }
 
+int share_queue(struct shares *s, unsigned slot, uid_t uid, unsigned n, uint64_t now_ns, unsigned *place)
+{
+	*place = find_place(s, uid, now_ns);
+	if (!is_exempt(s, uid) && queued_of(s, *place) + n > s->limits.queued)
+		return EDQUOT;
+	add(&s->held[slot][*place].queued, (int)n);
+	return 0;
+}
+
+void share_unqueue(struct shares *s, unsigned slot, unsigned place, unsigned n)
+{
+	add(&s->held[slot][place].queued, -(int)n);
+}
+
 void shares_bury(struct shares *s, unsigned slot)
 {
 	for (unsigned place = 0; place < USERS; place++) {
 		atomic_store_explicit(&s->held[slot][place].transfers, 0, memory_order_relaxed);
 		atomic_store_explicit(&s->held[slot][place].opens, 0, memory_order_relaxed);
+		atomic_store_explicit(&s->held[slot][place].queued, 0, memory_order_relaxed);
 	}
 }

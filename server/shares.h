@@ -14,6 +14,7 @@
 struct share_limits {
 	unsigned transfers; /* of one user, over all workers */
 	unsigned opens;     /* those of them that wait to be sent */
+	unsigned queued;    /* requests that have yet to become one */
 	unsigned requests;  /* in a second; 0: no limit */
 	uid_t starter;      /* he and root are free of these */
 };
@@ -44,6 +45,13 @@ int share_take(struct shares *s, const struct share_claim *claim, struct share *
 void share_sent(struct shares *s, unsigned slot, struct share *share);
 
 void share_give_back(struct shares *s, unsigned slot, struct share *share);
+
+/*
+ * `n` more of its user's requests are there and have yet to be begun: 0, and `*place` is what share_unqueue() is to be told; or
+ * EDQUOT, and they do not count.
+ */
+int share_queue(struct shares *s, unsigned slot, uid_t uid, unsigned n, uint64_t now_ns, unsigned *place);
+void share_unqueue(struct shares *s, unsigned slot, unsigned place, unsigned n);
 
 /* That worker is gone, and holds nothing. */
 void shares_bury(struct shares *s, unsigned slot);

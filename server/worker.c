@@ -26,7 +26,8 @@ enum {
 	MAIL_RETRY_MS = 2,
 	LETTERS_TO_MASTER = 32, /* registrations that find its mailbox full */
 	LEAVE_NS = 20 * 1000 * 1000,
-	DATAGRAMS_PER_ROUND = 64,
+	TURNS_PER_ROUND = 64,
+	DATAGRAMS_PER_TURN = 8,     /* received, at most */
 	ROUND_NS = 2 * 1000 * 1000, /* after so long on arrivals the transfers under way get their turns */
 	QUANTUM_MAIL = 128 * 1024,  /* what a transfer may move at once when mail brings its destination */
 	MAIL_PER_ROUND = 256,
@@ -60,8 +61,10 @@ static void cancel_tags(struct worker *w, const struct mail *m)
 
 	if (!q || !owner_same(&q->owner, &m->owner))
 		return;
-	for (unsigned i = 0; i < m->count; i++)
-		transfer_cancel_tag(q, m->tags[i]);
+	for (unsigned i = 0; i < m->count; i++) {
+		if (!transfer_cancel_tag(q, m->tags[i]))
+			inbox_cancel(&w->inbox, q, m->tags[i]);
+	}
 }
 
 /* A request of no options has no body; one that cannot be read is nobody's of ours. */
@@ -181,14 +184,46 @@ static void review_jobs(struct worker *w)
 static bool is_full(const struct worker *w)
 {
 	return counter_get(&w->engine.own->active) + closer_backlog() + w->outbox.fds + w->to_master.fds +
-		       WIRE_COUNT_MAX >
+		       w->inbox.fds + WIRE_COUNT_MAX >
 	       w->config->worker_transfers;
+}
+
+/*
+ * While users compete half of the workers serve them. If one user could keep all of them busy, and his own processes besides,
+ * the others' would wait for a processor, for milliseconds. Should those that serve stand still the rest comes back.
+ */
+static bool leaves_it_to_others(const struct worker *w)
+{
+	const uint64_t now = w->engine.loop.now_ns;
+	const unsigned half = (w->config->workers + 1) / 2;
+	bool is_shared = false, is_served = false;
+
+	if (w->config->slot < half)
+		return false;
+	for (unsigned i = 0; i < half; i++) {
+		struct stats *other = &w->config->stats[i];
+
+		is_shared = is_shared || counter_get(&other->shared_ns) + TURNS_LATELY_NS > now;
+		is_served = is_served || counter_get(&other->looked_ns) + STAND_BY_NS > now;
+	}
+	return is_shared && is_served;
+}
+
+/* What waits in the socket another worker may come to first, unless that keeps other users waiting. */
+static bool may_receive(const struct worker *w)
+{
+	return !is_full(w) && !leaves_it_to_others(w) &&
+	       (w->inbox.waiting == 0 || inbox_is_shared(&w->inbox, w->engine.loop.now_ns));
 }
 
 static void receive_some(struct worker *w, uint64_t now)
 {
-	for (int i = 0; i < DATAGRAMS_PER_ROUND && !is_full(w) && clock_now_ns() - now < ROUND_NS; i++) {
-		if (!inbox_receive(&w->inbox, w->requests.fd))
+	for (int i = 0; i < TURNS_PER_ROUND && clock_now_ns() - now < ROUND_NS; i++) {
+		int came = 0;
+
+		while (came < DATAGRAMS_PER_TURN && may_receive(w) && inbox_receive(&w->inbox, w->requests.fd))
+			came++;
+		if (!inbox_work(&w->inbox) && came == 0)
 			return;
 	}
 }
@@ -197,12 +232,14 @@ static void drain_requests(struct worker *w)
 {
 	uint64_t now = clock_now_ns();
 
-	if (!w->got_requests && now - w->looked_ns < LOOK_AROUND_NS)
+	if (!w->got_requests && w->inbox.waiting == 0 && now - w->looked_ns < LOOK_AROUND_NS)
 		return;
 	w->looked_ns = now;
+	atomic_store_explicit(&w->engine.own->looked_ns, now, memory_order_relaxed);
 	w->round_requests = counter_get(&w->engine.own->requests);
 	receive_some(w, now);
 	w->round_requests = counter_get(&w->engine.own->requests) - w->round_requests;
+	atomic_store_explicit(&w->engine.own->shared_ns, w->inbox.turns.shared_ns, memory_order_relaxed);
 }
 
 static void on_requests(struct source *source, unsigned events)
@@ -240,6 +277,8 @@ static int arrange_requests(struct worker *w)
 
 	if (w->got_requests && w->round_requests < HELPED && is_spare(w))
 		w->stand_by_until = now + stand_by_ns(w->config->slot);
+	else if (leaves_it_to_others(w))
+		w->stand_by_until = now + STAND_BY_NS;
 	else if (w->stand_by_until <= now)
 		w->stand_by_until = 0;
 	w->got_requests = false;
@@ -260,6 +299,8 @@ static int nap_ms(const struct worker *w)
 	int closer_ms = closer_nap_ms();
 	int ms = LOOK_AROUND_MS;
 
+	if (w->inbox.waiting > 0)
+		return 0;
 	if (w->outbox.total + w->to_master.total > 0)
 		return MAIL_RETRY_MS;
 	if (w->stand_by_until > now)
@@ -367,6 +408,7 @@ static void add_queue(void *arg, const struct queue_facts *facts)
 static int open_journal(struct worker *w)
 {
 	const struct worker_config *config = w->config;
+	struct inbox_config inbox;
 
 	if (journal_open(&w->pen, config->journal) < 0)
 		return -1;
@@ -374,7 +416,7 @@ static int open_journal(struct worker *w)
 	applicants_init(&w->applicants, &w->to_master, config->slot);
 	w->outbox.gone = on_letter_gone;
 	w->outbox.arg = w;
-	w->inbox.config = (struct inbox_config){
+	inbox = (struct inbox_config){
 		.slot = config->slot,
 		.generation = config->generation,
 		.workers = config->workers,
@@ -389,7 +431,7 @@ static int open_journal(struct worker *w)
 		.find_queue = on_unknown_queue,
 		.arg = w,
 	};
-	return 0;
+	return inbox_init(&w->inbox, &inbox);
 }
 
 static struct worker *worker_new(const struct worker_config *config)

@@ -169,6 +169,31 @@ TEST_F(Journal, WhatHasBeenDealtWithIsForgotten)
 	EXPECT_TRUE(read_journal(journal_).empty());
 }
 
+// Several at a time, each in a slot of its own; what is current is left out in its slot only.
+TEST_F(Journal, ManyDatagramsAtATime)
+{
+	constexpr unsigned LAST = JOURNAL_SLOTS - 1;
+
+	deliver(queue_datagram({request(WIRE_OP_SEND, 1), request(WIRE_OP_SEND, 2)}));
+	deliver(queue_datagram({request(WIRE_OP_SEND, 3), request(WIRE_OP_SEND, 4)}));
+	deliver(queue_datagram({request(WIRE_OP_SEND, 5)}));
+	worker([&](journal_pen *pen) {
+		for (const unsigned slot : {0U, LAST, 7U}) {
+			journal_use_slot(pen, slot);
+			EXPECT_TRUE(receive(pen));
+		}
+		EXPECT_EQ(5U, read_journal(journal_).requests.size());
+		journal_use_slot(pen, 7);
+		journal_forget_datagram(pen, WIRE_DATAGRAM_MAX);
+		journal_use_slot(pen, LAST);
+		journal_turn_request(pen, 1);
+	});
+	EXPECT_EQ((Entries{mine(1), mine(2), mine(3), mine(4)}), read_journal(journal_).requests);
+	EXPECT_EQ((Entries{mine(1), mine(2), mine(3)}), read_journal(journal_, false).requests);
+	journal_clear(journal_);
+	EXPECT_TRUE(read_journal(journal_).empty());
+}
+
 TEST_F(Journal, ARequestWithALineIsToldOfByBoth)
 {
 	deliver(queue_datagram({request(WIRE_OP_SEND, 1), request(WIRE_OP_SEND, 2)}));

@@ -22,7 +22,7 @@ class Shares : public ::testing::Test
       protected:
 	void limit(unsigned transfers, unsigned opens = 1000000, unsigned requests = 0)
 	{
-		const share_limits limits = {transfers, opens, requests, STARTER};
+		const share_limits limits = {transfers, opens, 100, requests, STARTER};
 
 		s_ = shares_new(&limits, WORKERS);
 		ASSERT_NE(nullptr, s_);
@@ -157,6 +157,27 @@ TEST_F(Shares, ADeadWorkerHoldsNothing)
 	for (int i = 0; i < 3; i++)
 		EXPECT_EQ(0, take(1, 1));
 	EXPECT_EQ(EDQUOT, take(1));
+}
+
+// Over all workers; root and the starter are free of it, and of a worker that is gone nothing is left.
+TEST_F(Shares, RequestsThatWait)
+{
+	unsigned place = 0, other = 0;
+
+	limit(10);
+	EXPECT_EQ(0, share_queue(s_, 0, 5, 60, now_, &place));
+	EXPECT_EQ(0, share_queue(s_, 1, 5, 40, now_, &place));
+	EXPECT_EQ(EDQUOT, share_queue(s_, 2, 5, 1, now_, &other));
+	EXPECT_EQ(0, share_queue(s_, 0, 6, 100, now_, &other));
+	EXPECT_NE(place, other);
+	share_unqueue(s_, 1, place, 30);
+	EXPECT_EQ(EDQUOT, share_queue(s_, 2, 5, 31, now_, &other));
+	EXPECT_EQ(0, share_queue(s_, 2, 5, 30, now_, &other));
+	for (const uid_t uid : {uid_t{0}, STARTER})
+		EXPECT_EQ(0, share_queue(s_, 0, uid, 1000, now_, &other));
+	shares_bury(s_, 0);
+	EXPECT_EQ(0, share_queue(s_, 0, 5, 60, now_, &place));
+	EXPECT_EQ(EDQUOT, share_queue(s_, 0, 5, 1, now_, &place));
 }
 
 TEST_F(Shares, RequestsInASecond)
