@@ -35,10 +35,7 @@ struct delivery {
 	bool is_used;           /* there is one */
 	struct channel *c;      /* where they report; NULL: nowhere. One reference */
 	unsigned place, queued; /* what counts of it in its user's share */
-	uint64_t cancelled;     /* a bit for each request */
 };
-
-_Static_assert(WIRE_COUNT_MAX <= 64, "a bit for each request");
 
 /* ---- Messages for another worker */
 
@@ -121,11 +118,13 @@ static void mail_cancels(struct inbox *in)
 /* A queue's request may be anybody's, or nobody's any more: all are asked, in a letter for many. */
 static void cancel_tag(struct inbox *in, struct delivery *d, uint64_t tag)
 {
-	const struct queue *q = queue_of(d->c);
+	struct queue *q = queue_of(d->c);
 	struct mail *m = &in->cancels;
 
 	if ((uint32_t)tag >= q->depth || transfer_cancel_tag(q, tag))
 		return;
+	if (in->waiting > 1) /* what is too much does not wait its turn, and so may come before what it cancels */
+		queue_cancel_waiting(q, tag);
 	m->kind = MAIL_CANCEL_TAGS;
 	m->owner = d->m.owner;
 	m->id = d->h.queue_id;
@@ -137,35 +136,6 @@ static void cancel_tag(struct inbox *in, struct delivery *d, uint64_t tag)
 static bool begins(const struct wire_request *r)
 {
 	return r->op == WIRE_OP_SEND || r->op == WIRE_OP_SENDFD || r->op == WIRE_OP_OPEN || r->op == WIRE_OP_READ;
-}
-
-/* Of a queue that is its own: marks a request that has yet to be begun. */
-static bool cancel_waiting(struct delivery *d, uint64_t tag)
-{
-	struct wire_cursor cursor = d->cursor;
-	struct wire_request r;
-
-	if (!d->is_begun)
-		wire_cursor_init(&cursor, d->bytes, d->m.len, &d->h);
-	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
-		if (!begins(&r) || r.tag != tag)
-			continue;
-		d->cancelled |= UINT64_C(1) << (d->h.count - cursor.count - 1);
-		return true;
-	}
-	return false;
-}
-
-bool inbox_cancel(struct inbox *in, const struct queue *q, uint64_t tag)
-{
-	for (unsigned i = 0; in->waiting > 0 && i < JOURNAL_SLOTS; i++) {
-		struct delivery *d = &in->all[i];
-
-		if (d->is_used && d->err == 0 && d->h.channel == WIRE_CHANNEL_QUEUE && d->h.queue_id == q->id &&
-			owner_same(&q->owner, &d->m.owner) && cancel_waiting(d, tag))
-			return true;
-	}
-	return false;
 }
 
 /* ---- Requests */
@@ -185,7 +155,7 @@ static void handle_request(struct inbox *in, struct delivery *d, const struct wi
 
 	if (err == 0 && d->is_too_much && begins(r))
 		err = EDQUOT;
-	if (err == 0 && d->cancelled >> (d->h.count - d->cursor.count - 1) & 1)
+	if (err == 0 && d->h.channel == WIRE_CHANNEL_QUEUE && begins(r) && queue_was_cancelled(queue_of(d->c), r->tag))
 		err = ECANCELED;
 	if (err != 0) {
 		for (unsigned i = 0; i < r->fds; i++)
@@ -476,7 +446,9 @@ static void enqueue(struct inbox *in, struct delivery *d)
 
 	in->waiting++;
 	in->fds += d->m.nfds;
-	turns_add(&in->turns, &d->turn, uid, e->loop.now_ns);
+	turn_init(&d->turn);
+	if (d->err == 0) /* who is not served has no turn, and makes nobody take turns */
+		turns_add(&in->turns, &d->turn, uid, e->loop.now_ns);
 	if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0)
 		d->queued = d->h.count;
 	else
@@ -500,7 +472,6 @@ bool inbox_receive(struct inbox *in, int sock)
 	d->bytes = journal_datagram(pen);
 	d->h = (struct wire_header){.count = 0};
 	d->c = NULL;
-	d->cancelled = 0;
 	d->queued = 0;
 	d->is_begun = d->is_too_much = false;
 	d->is_used = true;

@@ -44,9 +44,6 @@ bool inbox_receive(struct inbox *in, int sock);
 /* Does some of what the next user asks for; never waits. False if nothing waits to be done. */
 bool inbox_work(struct inbox *in);
 
-/* Cancels a request of that queue that was received and waits to be begun. False if there is none. */
-bool inbox_cancel(struct inbox *in, const struct queue *q, uint64_t tag);
-
 /* Whether it is good for others to receive what comes although something waits. */
 static inline bool inbox_is_shared(const struct inbox *in, uint64_t now_ns)
 {

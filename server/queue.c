@@ -73,6 +73,7 @@ static void unused(struct channel *c)
 	notes_free(&q->notes);
 	closer_close_harmless(c->source.fd); /* nothing is in it: see register.c */
 	free(q->claims);
+	free(q->cancelled);
 	free(q);
 }
 
@@ -246,6 +247,20 @@ void queues_end(struct queues *s)
 void *queue_claimed(const struct queue *q, uint64_t tag)
 {
 	return (uint32_t)tag < q->depth ? q->claims[(uint32_t)tag] : NULL;
+}
+
+/* A tag is not used again, so it may stay there if nothing of it waits. */
+void queue_cancel_waiting(struct queue *q, uint64_t tag)
+{
+	if ((uint32_t)tag >= q->depth || q->channel.gone)
+		return;
+	if (!q->cancelled)
+		q->cancelled = calloc(q->depth, sizeof *q->cancelled);
+	if (q->cancelled)
+		q->cancelled[(uint32_t)tag] = ~tag;
+	else
+		shutdown(q->channel.source.fd,
+			SHUT_RDWR); /* better no queue than one that does not do what it is told */
 }
 
 static uint32_t claim(struct channel *c, uint64_t tag, void *transfer)

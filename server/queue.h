@@ -19,7 +19,9 @@ struct queue {
 	uint64_t id;
 	struct owner owner;
 	uint32_t depth;
-	void **claims; /* by the tag's low half: the transfer of that tag */
+	void **claims; /* by the tag's low half: the transfer of that tag, */
+	uint64_t *
+		cancelled; /* and the complement of the last one that was cancelled before it had one; NULL: none was */
 };
 
 /* Of a channel that is a queue's. */
@@ -58,6 +60,14 @@ struct queue *queues_find(const struct queues *s, uint64_t id);
 
 /* The transfer that reports there under that tag, or NULL. */
 void *queue_claimed(const struct queue *q, uint64_t tag);
+
+/* A request of that tag may have been received and wait to be begun: it is not to be. */
+void queue_cancel_waiting(struct queue *q, uint64_t tag);
+
+static inline bool queue_was_cancelled(const struct queue *q, uint64_t tag)
+{
+	return q->cancelled && (uint32_t)tag < q->depth && q->cancelled[(uint32_t)tag] == ~tag;
+}
 
 bool queues_any(const struct queues *s);
 

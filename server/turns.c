@@ -25,8 +25,7 @@ void turns_add(struct turns *t, struct turn *turn, uid_t uid, uint64_t now_ns)
 	struct turn *first = first_of(t, uid);
 
 	turn->uid = uid;
-	list_init(&turn->line);
-	list_init(&turn->round);
+	turn_init(turn);
 	if (first)
 		list_append(&first->line, &turn->line);
 	else

@@ -28,6 +28,12 @@ struct turns {
 
 void turns_init(struct turns *t);
 
+static inline void turn_init(struct turn *turn)
+{
+	list_init(&turn->line);
+	list_init(&turn->round);
+}
+
 /* Puts it behind all that waits of that user. `now_ns`: CLOCK_MONOTONIC. */
 void turns_add(struct turns *t, struct turn *turn, uid_t uid, uint64_t now_ns);
 

@@ -57,13 +57,13 @@ struct worker {
 
 static void cancel_tags(struct worker *w, const struct mail *m)
 {
-	const struct queue *q = queues_find(&w->queues, m->id);
+	struct queue *q = queues_find(&w->queues, m->id);
 
 	if (!q || !owner_same(&q->owner, &m->owner))
 		return;
 	for (unsigned i = 0; i < m->count; i++) {
-		if (!transfer_cancel_tag(q, m->tags[i]))
-			inbox_cancel(&w->inbox, q, m->tags[i]);
+		if (!transfer_cancel_tag(q, m->tags[i]) && w->inbox.waiting > 0)
+			queue_cancel_waiting(q, m->tags[i]);
 	}
 }
 
