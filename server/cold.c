@@ -186,6 +186,8 @@ static uint64_t chunk_size(struct cold *c, uint64_t left)
 		n = c->wish.ahead > OS_PAGE_BYTES ? c->wish.ahead : OS_PAGE_BYTES;
 	if (c->wish.chunk_max > 0 && n > c->wish.chunk_max)
 		n = c->wish.chunk_max;
+	if (c->wish.copies && n > CARRY_SIZE)
+		n = CARRY_SIZE; /* so that all of it can be carried, and its pipe serves others */
 	return n < left ? n : left;
 }
 
@@ -281,22 +283,38 @@ static bool must_copy(const struct cold *c)
 	return c->copies || c->carry_len > 0 || c->move->kind == DEST_STREAM_BLOCKING || c->move->kind == DEST_TERMINAL;
 }
 
+/*
+ * Takes as much as can be out of the pipe. What moves slowly would keep that for seconds, and pipes are few: so it is given back
+ * when it is empty. 0, or -1 and errno.
+ */
+static int load_carry(struct cold *c)
+{
+	const size_t most = c->wish.copies && c->wish.chunk_max > 0 && c->wish.chunk_max < CARRY_SIZE
+				    ? (size_t)c->wish.chunk_max
+				    : CARRY_SIZE;
+	ssize_t n;
+
+	if (!c->carry && !(c->carry = malloc(most)))
+		return -1;
+	n = read(c->draining.read_fd, c->carry, c->in_draining < most ? c->in_draining : most);
+	if (n <= 0) {
+		errno = n == 0 || errno == EAGAIN ? EIO : errno;
+		return -1;
+	}
+	c->carry_at = 0;
+	c->carry_len = (uint32_t)n;
+	if (c->carry_len == c->in_draining)
+		drop_pipe(c, &c->draining, true);
+	return 0;
+}
+
 /* What was read out of the pipe and not taken is kept, since it cannot be put back. */
 static ssize_t drain_by_copy(struct cold *c, uint64_t most)
 {
 	ssize_t n;
 
-	if (!c->carry && !(c->carry = malloc(CARRY_SIZE)))
+	if (c->carry_len == 0 && load_carry(c) < 0)
 		return -1;
-	if (c->carry_len == 0) {
-		n = read(c->draining.read_fd, c->carry, c->in_draining < CARRY_SIZE ? c->in_draining : CARRY_SIZE);
-		if (n <= 0) {
-			errno = n == 0 || errno == EAGAIN ? EIO : errno;
-			return -1;
-		}
-		c->carry_at = 0;
-		c->carry_len = (uint32_t)n;
-	}
 	n = move_put(c->move, c->carry + c->carry_at, c->carry_len < most ? c->carry_len : most, false);
 	if (n > 0) {
 		c->carry_at += (uint32_t)n;
@@ -343,10 +361,17 @@ static enum move_result drain(struct cold *c, uint64_t *budget)
 	return c->in_draining > 0 ? MOVE_MORE : MOVE_DONE;
 }
 
+/* Others may have its pipes, if it has any: what was read is read again. */
+static void stall(struct cold *c, uint64_t now_ns)
+{
+	if (c->draining.read_fd >= 0 || c->in_filling > 0)
+		pipes_stalled(&c->engine->pipes, &c->holder, now_ns);
+}
+
 void cold_rest(struct cold *c)
 {
 	if (c->in_draining > 0 && !c->writing)
-		pipes_stalled(&c->engine->pipes, &c->holder, c->engine->loop.now_ns);
+		stall(c, c->engine->loop.now_ns);
 }
 
 /* Nothing is in the pipes any more: what comes now? */
@@ -375,7 +400,7 @@ static enum move_result run_polled(struct cold *c, uint64_t budget)
 		read_ahead(c);
 		result = drain(c, &budget);
 		if (result == MOVE_BLOCKED)
-			pipes_stalled(&c->engine->pipes, &c->holder, c->engine->loop.now_ns);
+			stall(c, c->engine->loop.now_ns);
 		else
 			pipes_moving(&c->holder);
 		if (result != MOVE_DONE)

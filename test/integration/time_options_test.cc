@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // timeout_ms and --idle-timeout: a transfer ends when its time is over, with what it has delivered, wherever it is. And rates:
-// never faster. How near they are to what was asked is measured by bench_options; that any second sees at most 5 % more is shown
-// by pace_test, in which time is what the test says.
+// that they are kept is measured with a margin that only a machine that stands still exceeds. (bench_options prints how near they
+// come; in pace_test, where time is what the test says, any second sees at most 5 % more.)
 #include "test/support/asking.h"
 #include "test/support/cold_fixture.h"
 
@@ -311,6 +311,35 @@ class Rate : public TimeOptions
 		}
 	}
 
+	// The most that came within any second.
+	static size_t most_in_a_second(const std::vector<Arrival> &all)
+	{
+		size_t most = 0, sum = 0;
+
+		for (size_t first = 0, last = 0; last < all.size(); last++) {
+			sum += all[last].bytes;
+			while (all[last].when - all[first].when >= 1s)
+				sum -= all[first++].bytes;
+			most = std::max(most, sum);
+		}
+		return most;
+	}
+
+	// Of the one worker's processor time, in hundredths of a second.
+	unsigned long ticks()
+	{
+		const std::string stat = read_whole("/proc/" + std::to_string(daemon().workers()[0]) + "/stat");
+		std::istringstream fields(stat.substr(stat.rfind(')') + 2));
+		std::string field;
+		unsigned long user = 0, system = 0;
+
+		for (int i = 3; i <= 15 && fields >> field; i++) {
+			user = i == 14 ? std::stoul(field) : user;
+			system = i == 15 ? std::stoul(field) : system;
+		}
+		return user + system;
+	}
+
 	static sfd_opts at(uint64_t rate)
 	{
 		sfd_opts opts = {};
@@ -320,7 +349,8 @@ class Rate : public TimeOptions
 	}
 };
 
-TEST_P(Rate, NeverAhead)
+// The reader may be late, but what it sees of any second was sent in hardly more.
+TEST_P(Rate, AnySecondSeesNoMore)
 {
 	ASSERT_NO_FATAL_FAILURE(serve({}, 2));
 	for (const uint64_t rate : {20000UL, 3000000UL}) {
@@ -338,9 +368,15 @@ TEST_P(Rate, NeverAhead)
 			InBackground<std::vector<Arrival>> reader;
 			reader.start([&] { return read_timed(dest.peer(), &got, size); });
 			expect_went(asked.end(), size, size);
-			expect_never_ahead(reader.get(), rate, began);
+			const auto took = Clock::now() - began;
+			const std::vector<Arrival> all = reader.get();
 			EXPECT_EQ("", dest.finish()) << "more than there is";
 			EXPECT_TRUE(same_content(content, got));
+			expect_never_ahead(all, rate, began);
+			EXPECT_LE(1850ms, took) << "of two seconds' worth";
+			EXPECT_GE(4s, took);
+			/* 5 %, and what a reader that stood still for a while takes in late. */
+			EXPECT_LE(most_in_a_second(all), rate + rate / 4) << rate;
 		}
 	}
 	expect_nothing_left();
@@ -386,48 +422,45 @@ TEST_P(Rate, WhereverTheBytesComeFromAndGo)
 	expect_nothing_left();
 }
 
-// Whoever waits for its time uses none of the processor.
+// Whoever waits for its time uses none of the processor, and each gets what it may have: of a file that only readers may touch, too,
+// whose pipes are few.
 TEST_P(Rate, ManyCostNoBusyLoop)
 {
-	constexpr unsigned MANY = 300;
-	constexpr uint64_t RATE = 1000;
-	const sfd_opts opts = at(RATE);
-	std::vector<std::unique_ptr<Asked>> asked;
-	std::vector<std::unique_ptr<Dest>> dests;
+	const struct {
+		unsigned many;
+		uint64_t rate;
+	} loads[] = {{300, 1000}, {2000, 10}};
 
-	add_file("file", LARGE);
+	add_cold("file", 1 << 20);
 	limit(120);
+	ASSERT_TRUE(may_open(4 * 2000)) << "RLIMIT_NOFILE does not allow it";
 	ASSERT_NO_FATAL_FAILURE(serve());
-	for (unsigned i = 0; i < MANY; i++) {
-		dests.push_back(std::make_unique<Dest>(DestType{Kind::Pipe, false}, dir()));
-		asked.push_back(std::make_unique<Asked>(Form::One, srv()));
-		asked.back()->send({"file"}, dests.back()->fd(), &opts);
-	}
 	ASSERT_EQ(1U, daemon().workers().size());
-	const auto ticks = [&] {
-		const std::string stat = read_whole("/proc/" + std::to_string(daemon().workers()[0]) + "/stat");
-		std::istringstream fields(stat.substr(stat.rfind(')') + 2));
-		std::string field;
-		unsigned long user = 0, system = 0;
+	for (const auto &load : loads) {
+		const sfd_opts opts = at(load.rate);
+		std::vector<std::unique_ptr<Asked>> asked;
+		std::vector<std::unique_ptr<Dest>> dests;
 
-		for (int i = 3; i <= 15 && fields >> field; i++) {
-			user = i == 14 ? std::stoul(field) : user;
-			system = i == 15 ? std::stoul(field) : system;
+		for (unsigned i = 0; i < load.many; i++) {
+			dests.push_back(std::make_unique<Dest>(DestType{Kind::Pipe, false}, dir()));
+			asked.push_back(std::make_unique<Asked>(Form::One, srv()));
+			asked.back()->send({"file"}, dests.back()->fd(), &opts);
 		}
-		return user + system;
-	};
-	const unsigned long before = ticks();
-	std::this_thread::sleep_for(2s);
-	/* Of two hundred that a loop would take. Under a sanitizer all takes several times as long. */
-	EXPECT_LE(ticks() - before, 100U);
-	for (auto &a : asked) {
-		EXPECT_FALSE(a->is_over());
-		a->cancel();
+		const unsigned long before = ticks();
+		std::this_thread::sleep_for(2s);
+		/* Of two hundred that a loop would take. Under a sanitizer all takes several times as long. */
+		EXPECT_LE(ticks() - before, 100U);
+		for (auto &a : asked) {
+			EXPECT_FALSE(a->is_over());
+			a->cancel();
+		}
+		unsigned starved = 0;
+		for (auto &a : asked) {
+			EXPECT_EQ(ECANCELED, a->end().stat);
+			starved += a->end().bytes == 0;
+		}
+		EXPECT_EQ(0U, starved) << "of " << load.many;
 	}
-	for (auto &a : asked)
-		EXPECT_EQ(ECANCELED, a->end().stat);
-	asked.clear();
-	dests.clear();
 	expect_nothing_left();
 }
 
@@ -454,7 +487,7 @@ TEST_P(Rate, OtherLimitsHoldMeanwhile)
 		const bool is_null = to.kind == Kind::Null;
 		expect_timeout(asked[i].get(), is_null ? nullptr : dests[i].get(), content, began, 600ms);
 		EXPECT_GE(80U, asked[i]->end().bytes);
-		EXPECT_LE(1U, asked[i]->end().bytes);
+		EXPECT_LE(40U, asked[i]->end().bytes);
 	}
 	asked.clear();
 	expect_nothing_left();
