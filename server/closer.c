@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/closer.h"
 
+#include "server/dest.h"
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/os/files.h"
@@ -9,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -169,18 +169,12 @@ static bool socket_closes_at_once(int fd, bool is_unix)
 
 static bool any_socket_closes_at_once(int fd)
 {
-	int domain, type, protocol;
+	const bool is_unix = dest_socket_option(fd, SO_DOMAIN) == AF_UNIX;
 
-	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) < 0 ||
-		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type}) < 0 ||
-		getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &(socklen_t){sizeof protocol}) < 0)
+	if (is_unix ? dest_socket_option(fd, SO_TYPE) != SOCK_STREAM
+		    : !os_linger_is_all(dest_socket_option(fd, SO_PROTOCOL)))
 		return false;
-	if (domain == AF_UNIX && type != SOCK_STREAM)
-		return false;
-	/* Others may wait whatever the option says: see dest.c. */
-	if (domain != AF_UNIX && protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP && protocol != IPPROTO_UDP)
-		return false;
-	return socket_closes_at_once(fd, domain == AF_UNIX);
+	return socket_closes_at_once(fd, is_unix);
 }
 
 /* Of files, FIFOs among them, only those of one device are known. */

@@ -16,35 +16,28 @@ static bool writable(int flags)
 	return (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
 }
 
-/* -1 and errno: no socket, or one without that. */
-static int socket_option(int fd, int name)
+int dest_socket_option(int fd, int name)
 {
 	int value;
 
 	return getsockopt(fd, SOL_SOCKET, name, &value, &(socklen_t){sizeof value}) == 0 ? value : -1;
 }
 
-/*
- * By protocol too: of others that make streams in these families little is known, and SMC's close waits (net/smc: two seconds
- * for what was not sent), whatever SO_LINGER says.
- */
 static bool is_known_stream(int fd, int domain)
 {
-	const int protocol = domain == AF_UNIX ? 0 : socket_option(fd, SO_PROTOCOL);
-
 	return domain == AF_UNIX ||
-	       ((domain == AF_INET || domain == AF_INET6) && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP));
+	       ((domain == AF_INET || domain == AF_INET6) && os_linger_is_all(dest_socket_option(fd, SO_PROTOCOL)));
 }
 
 /* 0, or an errno: ENOTSOCK. */
 static int classify_socket(int fd, int flags, struct dest *dest)
 {
-	const int type = socket_option(fd, SO_TYPE);
+	const int type = dest_socket_option(fd, SO_TYPE);
 	int domain;
 
 	if (type < 0)
 		return errno;
-	domain = socket_option(fd, SO_DOMAIN);
+	domain = dest_socket_option(fd, SO_DOMAIN);
 	if (type != SOCK_STREAM || !is_known_stream(fd, domain))
 		return EINVAL;
 	dest->kind = flags & O_NONBLOCK ? DEST_STREAM : DEST_STREAM_BLOCKING;
@@ -63,10 +56,10 @@ static bool is_as_expected(int fd, enum expected expected, struct dest *dest)
 {
 	if (expected == EXPECT_ANYTHING)
 		return false;
-	if (expected == EXPECT_TCP ? socket_option(fd, SO_PROTOCOL) != IPPROTO_TCP
-				   : socket_option(fd, SO_DOMAIN) != AF_UNIX)
+	if (expected == EXPECT_TCP ? dest_socket_option(fd, SO_PROTOCOL) != IPPROTO_TCP
+				   : dest_socket_option(fd, SO_DOMAIN) != AF_UNIX)
 		return false;
-	if (socket_option(fd, SO_TYPE) != SOCK_STREAM)
+	if (dest_socket_option(fd, SO_TYPE) != SOCK_STREAM)
 		return false;
 	*dest = (struct dest){.kind = DEST_STREAM, .is_unix = expected == EXPECT_UNIX, .unseen = true};
 	return true;

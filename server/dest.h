@@ -31,6 +31,9 @@ struct dest {
  */
 int dest_classify(int fd, struct dest *dest);
 
+/* The value of a socket's option (SOL_SOCKET); -1 and errno: no socket, or one without it. */
+int dest_socket_option(int fd, int name);
+
 /* Whether only a helper may write to it. */
 static inline bool dest_is_written(enum dest_kind kind)
 {

@@ -28,11 +28,9 @@ struct delivery {
 	struct wire_header h;
 	struct wire_cursor cursor; /* the requests that are left */
 	unsigned next_fd;
-	const void *bytes;
 	int err;                /* what all of its requests are told; 0: they are done */
 	bool is_too_much;       /* its user's share does not allow of more beginnings */
 	bool is_begun;          /* `c` and `cursor` are set */
-	bool is_used;           /* there is one */
 	struct channel *c;      /* where they report; NULL: nowhere. One reference */
 	unsigned place, queued; /* what counts of it in its user's share */
 };
@@ -182,7 +180,7 @@ static uint64_t first_quantum(unsigned count)
 	return share < QUANTUM_FIRST ? share : QUANTUM_FIRST;
 }
 
-static bool is_shared(const struct inbox *in)
+bool inbox_is_shared(const struct inbox *in)
 {
 	return turns_are_shared(&in->turns, in->config.engine->loop.now_ns);
 }
@@ -190,7 +188,7 @@ static bool is_shared(const struct inbox *in)
 /* As many as are done at a time. */
 static void run_some(struct inbox *in, struct delivery *d)
 {
-	const unsigned most = is_shared(in) ? AT_A_TURN : AT_A_TIME;
+	const unsigned most = inbox_is_shared(in) ? AT_A_TURN : AT_A_TIME;
 	struct wire_request r;
 
 	for (unsigned n = 0; n < most && d->cursor.count > 0 && wire_next(&d->cursor, &r) == 0; n++) {
@@ -207,14 +205,14 @@ static void run_some(struct inbox *in, struct delivery *d)
 }
 
 /* Tells every request of a datagram that can be told apart, and at any rate somebody, that it was refused. */
-static void refuse_all(struct delivery *d)
+static void refuse_all(struct inbox *in, struct delivery *d)
 {
 	struct wire_cursor cursor;
 	struct wire_request r;
 	unsigned told = 0;
 
 	if (d->h.count > 0) {
-		wire_cursor_init(&cursor, d->bytes, d->m.len, &d->h);
+		wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
 		while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
 			channel_refuse(d->c, r.tag, d->err, JOURNAL_NONE);
 			told++;
@@ -280,7 +278,7 @@ static void ask_master(struct inbox *in, const struct delivery *d)
 	struct wire_cursor cursor;
 	struct wire_request r;
 
-	wire_cursor_init(&cursor, d->bytes, d->m.len, &d->h);
+	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
 	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
 		if (r.op == WIRE_OP_SEND || r.op == WIRE_OP_SENDFD || r.op == WIRE_OP_OPEN)
 			m.tags[m.count++] = r.tag;
@@ -294,7 +292,8 @@ static void ask_master(struct inbox *in, const struct delivery *d)
 /* Whether the datagram as a whole may be acted on: 0, or what all of its requests are told. */
 static int judge(const struct inbox *in, struct delivery *d)
 {
-	int err = wire_get_header(d->bytes, d->m.len, &d->h);
+	const void *bytes = journal_datagram(in->config.pen);
+	int err = wire_get_header(bytes, d->m.len, &d->h);
 
 	if (!d->m.has_owner || !access_allowed(in->config.access, &d->m.owner, d->m.gid))
 		return EACCES;
@@ -306,17 +305,17 @@ static int judge(const struct inbox *in, struct delivery *d)
 		return err;
 	if (d->m.fds_lost)
 		return EMFILE;
-	return wire_check(d->bytes, d->m.len, &d->h, d->m.nfds);
+	return wire_check(bytes, d->m.len, &d->h, d->m.nfds);
 }
 
 /* Whether it is one request that asks for a queue, which is then in `r`. */
-static bool is_registration(const struct delivery *d, struct wire_request *r)
+static bool is_registration(const struct inbox *in, const struct delivery *d, struct wire_request *r)
 {
 	struct wire_cursor cursor;
 
 	if (d->h.channel != WIRE_CHANNEL_QUEUE || d->h.count != 1 || d->m.nfds != 1)
 		return false;
-	wire_cursor_init(&cursor, d->bytes, d->m.len, &d->h);
+	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
 	return wire_next(&cursor, r) == 0 && r->op == WIRE_OP_REGISTER;
 }
 
@@ -340,7 +339,7 @@ static bool begin(struct inbox *in, struct delivery *d)
 	struct wire_request r;
 
 	d->is_begun = true;
-	if (is_registration(d, &r)) {
+	if (is_registration(in, d, &r)) {
 		handle_registration(in, d, &r);
 		return false;
 	}
@@ -359,33 +358,39 @@ static bool begin(struct inbox *in, struct delivery *d)
 	if (d->c)
 		d->c->corked = true;
 	if (d->err != 0 && d->c)
-		refuse_all(d);
+		refuse_all(in, d);
 	if (d->err != 0)
 		return false;
 	d->next_fd = d->h.channel == WIRE_CHANNEL_FD ? 1 : 0;
-	wire_cursor_init(&d->cursor, d->bytes, d->m.len, &d->h);
+	wire_cursor_init(&d->cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
 	return true;
 }
 
+/* Where the number of the slot stands that was given back last. */
+static unsigned *next_free(struct inbox *in)
+{
+	return &in->free[in->waiting];
+}
+
+/* So many of its requests have yet to be begun. */
 static void unqueue(struct inbox *in, struct delivery *d, unsigned left)
 {
-	if (d->queued > left)
-		share_unqueue(in->config.engine->shares, in->config.slot, d->place, d->queued - left);
-	d->queued = left < d->queued ? left : d->queued;
+	if (d->queued <= left)
+		return;
+	share_unqueue(in->config.engine->shares, in->config.slot, d->place, d->queued - left);
+	d->queued = left;
 }
 
-/* All that it holds is given back. */
-static void end(struct inbox *in, struct delivery *d)
+/* What it holds is given back; the channel is released when that has told. */
+static void let_go(struct inbox *in, struct delivery *d)
 {
 	in->fds -= d->m.nfds;
-	in->waiting--;
 	turns_done(&d->turn);
 	fdpass_drop(&d->m);
-	d->is_used = false;
 }
 
-/* Some of it; what it has is given back when nothing of it is left. */
-static void work_on(struct inbox *in, struct delivery *d)
+/* True when nothing of it is left. */
+static bool work_on(struct inbox *in, struct delivery *d)
 {
 	struct journal_pen *pen = in->config.pen;
 	bool goes_on = true;
@@ -403,17 +408,19 @@ static void work_on(struct inbox *in, struct delivery *d)
 	}
 	unqueue(in, d, goes_on ? d->cursor.count : 0);
 	if (!goes_on)
-		end(in, d);
+		let_go(in, d);
 	closer_finish(); /* before anybody can read that it is over */
-	if (d->c && (!goes_on || !is_shared(in)))
+	if (d->c && (!goes_on || !inbox_is_shared(in)))
 		channel_uncork(d->c);
 	if (d->c && !goes_on)
 		channel_release(d->c);
 	journal_turn(pen, JOURNAL_NONE);
 	if (!goes_on) {
 		journal_forget_datagram(pen, d->m.len);
-		in->free[in->frees++] = (unsigned)(d - in->all);
+		in->waiting--;
+		*next_free(in) = (unsigned)(d - in->all);
 	}
+	return !goes_on;
 }
 
 static void tell_operator(struct inbox *in, const struct delivery *d)
@@ -431,30 +438,29 @@ int inbox_init(struct inbox *in, const struct inbox_config *config)
 	if (!in->all)
 		return -1;
 	turns_init(&in->turns);
-	while (in->frees < JOURNAL_SLOTS) {
-		in->free[in->frees] = JOURNAL_SLOTS - 1 - in->frees;
-		in->frees++;
-	}
+	for (unsigned i = 0; i < JOURNAL_SLOTS; i++)
+		in->free[i] = i;
 	return 0;
 }
 
-/* It counts in its user's share until it is begun. What is too much is refused at once, and takes no place among what waits. */
-static void enqueue(struct inbox *in, struct delivery *d)
+/*
+ * Who is served gets turns, and what waits counts in his share. What is too much is refused at once, as is he who is not served,
+ * who makes nobody take turns.
+ */
+static void take_in(struct inbox *in, struct delivery *d)
 {
 	struct engine *e = in->config.engine;
-	const uid_t uid = d->m.has_owner ? d->m.owner.uid : (uid_t)-1;
+	const uid_t uid = d->m.owner.uid;
 
-	in->waiting++;
-	in->fds += d->m.nfds;
 	turn_init(&d->turn);
-	if (d->err == 0) /* who is not served has no turn, and makes nobody take turns */
-		turns_add(&in->turns, &d->turn, uid, e->loop.now_ns);
-	if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0)
+	if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0) {
 		d->queued = d->h.count;
-	else
-		d->is_too_much = true;
-	while (d->is_used && d->is_too_much)
-		work_on(in, d);
+		turns_add(&in->turns, &d->turn, uid, e->loop.now_ns);
+		return;
+	}
+	d->is_too_much = true;
+	while (!work_on(in, d))
+		;
 }
 
 bool inbox_receive(struct inbox *in, int sock)
@@ -462,24 +468,23 @@ bool inbox_receive(struct inbox *in, int sock)
 	struct journal_pen *pen = in->config.pen;
 	struct delivery *d;
 
-	if (in->frees == 0)
+	if (in->waiting == JOURNAL_SLOTS)
 		return false;
-	d = &in->all[in->free[in->frees - 1]];
+	d = &in->all[*next_free(in)];
 	journal_use_slot(pen, (unsigned)(d - in->all));
 	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d->m) < 0)
 		return false;
-	in->frees--;
-	d->bytes = journal_datagram(pen);
+	in->waiting++;
+	in->fds += d->m.nfds;
 	d->h = (struct wire_header){.count = 0};
 	d->c = NULL;
 	d->queued = 0;
 	d->is_begun = d->is_too_much = false;
-	d->is_used = true;
 	d->err = judge(in, d);
 	if (d->err != 0)
 		tell_operator(in, d);
 	counter_add(&in->config.engine->own->requests, d->h.count > 0 ? d->h.count : 1);
-	enqueue(in, d);
+	take_in(in, d);
 	return true;
 }
 

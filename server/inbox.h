@@ -28,8 +28,8 @@ struct inbox_config {
 struct inbox {
 	struct inbox_config config;
 	uint64_t mail_seq;
-	struct delivery *all; /* JOURNAL_SLOTS of them */
-	unsigned free[JOURNAL_SLOTS], frees;
+	struct delivery *all;         /* JOURNAL_SLOTS of them */
+	unsigned free[JOURNAL_SLOTS]; /* their numbers; the first `waiting` places mean nothing */
 	struct turns turns;
 	unsigned waiting, fds; /* datagrams, and descriptors in them */
 	struct mail cancels;   /* gathered for all other workers */
@@ -44,10 +44,7 @@ bool inbox_receive(struct inbox *in, int sock);
 /* Does some of what the next user asks for; never waits. False if nothing waits to be done. */
 bool inbox_work(struct inbox *in);
 
-/* Whether it is good for others to receive what comes although something waits. */
-static inline bool inbox_is_shared(const struct inbox *in, uint64_t now_ns)
-{
-	return in->frees > 0 && turns_are_shared(&in->turns, now_ns);
-}
+/* Whether users compete, so that it is good for others to receive what comes although something waits. */
+bool inbox_is_shared(const struct inbox *in);
 
 #endif

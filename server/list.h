@@ -4,6 +4,10 @@
 #define SFD_LIST_H
 
 #include <stdbool.h>
+#include <stddef.h>
+
+/* What a member of it belongs to. */
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 struct list {
 	struct list *prev, *next;

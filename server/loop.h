@@ -3,6 +3,7 @@
 #ifndef SFD_LOOP_H
 #define SFD_LOOP_H
 
+#include "server/list.h"
 #include "server/os/poller.h"
 
 #include <stdatomic.h>
@@ -39,8 +40,6 @@ struct loop {
 	struct busy_poll busy;
 	struct poller_event batch[LOOP_BATCH];
 };
-
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 uint64_t clock_now_ns(void);
 

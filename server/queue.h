@@ -19,9 +19,9 @@ struct queue {
 	uint64_t id;
 	struct owner owner;
 	uint32_t depth;
-	void **claims; /* by the tag's low half: the transfer of that tag, */
-	uint64_t *
-		cancelled; /* and the complement of the last one that was cancelled before it had one; NULL: none was */
+	void **claims; /* by the tag's low half: the transfer of that tag */
+	/* The complement of the last tag of that low half that was cancelled while it had none. NULL: none was. */
+	uint64_t *cancelled;
 };
 
 /* Of a channel that is a queue's. */

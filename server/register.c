@@ -2,6 +2,7 @@
 #include "server/register.h"
 
 #include "server/closer.h"
+#include "server/dest.h"
 #include "server/fault.h"
 #include "server/fdpass.h"
 
@@ -13,10 +14,7 @@ enum { CHANNEL_BYTES = 1024 * 1024 }; /* or as many as net.core.wmem_max allows 
 
 static bool is_seqpacket(int fd)
 {
-	int type, domain;
-
-	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){sizeof type}) == 0 && type == SOCK_SEQPACKET &&
-	       getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &(socklen_t){sizeof domain}) == 0 && domain == AF_UNIX;
+	return dest_socket_option(fd, SO_TYPE) == SOCK_SEQPACKET && dest_socket_option(fd, SO_DOMAIN) == AF_UNIX;
 }
 
 /*

@@ -18,8 +18,10 @@ enum {
 static const uint64_t SECOND_NS = UINT64_C(1000000000);
 static const uint64_t COUNT_EVERY_NS = UINT64_C(1000000);
 
+enum what { TRANSFERS, OPENS, QUEUED, WHATS };
+
 struct held {
-	_Atomic uint32_t transfers, opens, queued;
+	_Atomic uint32_t n[WHATS];
 };
 
 struct shares {
@@ -50,30 +52,13 @@ static void add(_Atomic uint32_t *n, int change)
 		n, atomic_load_explicit(n, memory_order_relaxed) + (uint32_t)change, memory_order_relaxed);
 }
 
-static unsigned transfers_of(struct shares *s, unsigned place)
+/* By all workers. */
+static unsigned held_of(struct shares *s, unsigned place, enum what what)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < s->workers; i++)
-		n += atomic_load_explicit(&s->held[i][place].transfers, memory_order_relaxed);
-	return n;
-}
-
-static unsigned opens_of(struct shares *s, unsigned place)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < s->workers; i++)
-		n += atomic_load_explicit(&s->held[i][place].opens, memory_order_relaxed);
-	return n;
-}
-
-static unsigned queued_of(struct shares *s, unsigned place)
-{
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < s->workers; i++)
-		n += atomic_load_explicit(&s->held[i][place].queued, memory_order_relaxed);
+		n += atomic_load_explicit(&s->held[i][place].n[what], memory_order_relaxed);
 	return n;
 }
 
@@ -82,7 +67,8 @@ static unsigned queued_of(struct shares *s, unsigned place)
 static bool is_free(struct shares *s, unsigned place, uint64_t now_ns)
 {
 	return atomic_load(&s->owners[place]) == 0 ||
-	       (transfers_of(s, place) == 0 && queued_of(s, place) == 0 && atomic_load(&s->asked_ns[place]) < now_ns);
+	       (held_of(s, place, TRANSFERS) == 0 && held_of(s, place, QUEUED) == 0 &&
+		       atomic_load(&s->asked_ns[place]) < now_ns);
 }
 
 /* If all neighbours are taken, the last one is shared: two users then have one user's share. */
@@ -118,7 +104,8 @@ static unsigned count_users(struct shares *s, uint64_t now_ns)
 	if (atomic_load_explicit(&s->counted_ns, memory_order_relaxed) + COUNT_EVERY_NS > now_ns)
 		return atomic_load_explicit(&s->counted, memory_order_relaxed);
 	for (unsigned place = 0; place < USERS; place++)
-		n += atomic_load_explicit(&s->owners[place], memory_order_relaxed) != 0 && transfers_of(s, place) > 0;
+		n += atomic_load_explicit(&s->owners[place], memory_order_relaxed) != 0 &&
+		     held_of(s, place, TRANSFERS) > 0;
 	atomic_store_explicit(&s->counted, n, memory_order_relaxed);
 	atomic_store_explicit(&s->counted_ns, now_ns, memory_order_relaxed);
 	return n;
@@ -165,20 +152,20 @@ int share_take(struct shares *s, const struct share_claim *c, struct share *out)
 {
 	const unsigned place = find_place(s, c->uid, c->now_ns);
 	struct held *own = &s->held[c->slot][place];
-	const unsigned has = transfers_of(s, place);
+	const unsigned has = held_of(s, place, TRANSFERS);
 
 	if (!is_exempt(s, c->uid)) {
 		if (s->limits.requests > 0 && !comes_in_time(s, place, c->now_ns))
 			return EDQUOT;
-		if (has >= s->limits.transfers || (c->is_open && opens_of(s, place) >= s->limits.opens) ||
+		if (has >= s->limits.transfers || (c->is_open && held_of(s, place, OPENS) >= s->limits.opens) ||
 			!leaves_enough(s, c, has))
 			return EDQUOT;
 	}
-	add(&own->transfers, 1);
+	add(&own->n[TRANSFERS], 1);
 	if (has == 0)
 		atomic_store_explicit(&s->counted_ns, 0, memory_order_relaxed); /* it is one more now */
 	if (c->is_open)
-		add(&own->opens, 1);
+		add(&own->n[OPENS], 1);
 	*out = (struct share){.place = place, .is_open = c->is_open};
 	return 0;
 }
@@ -186,35 +173,34 @@ int share_take(struct shares *s, const struct share_claim *c, struct share *out)
 void share_sent(struct shares *s, unsigned slot, struct share *share)
 {
 	if (share->is_open)
-		add(&s->held[slot][share->place].opens, -1);
+		add(&s->held[slot][share->place].n[OPENS], -1);
 	share->is_open = false;
 }
 
 void share_give_back(struct shares *s, unsigned slot, struct share *share)
 {
 	share_sent(s, slot, share);
-	add(&s->held[slot][share->place].transfers, -1);
+	add(&s->held[slot][share->place].n[TRANSFERS], -1);
 }
 
 int share_queue(struct shares *s, unsigned slot, uid_t uid, unsigned n, uint64_t now_ns, unsigned *place)
 {
 	*place = find_place(s, uid, now_ns);
-	if (!is_exempt(s, uid) && queued_of(s, *place) + n > s->limits.queued)
+	if (!is_exempt(s, uid) && held_of(s, *place, QUEUED) + n > s->limits.queued)
 		return EDQUOT;
-	add(&s->held[slot][*place].queued, (int)n);
+	add(&s->held[slot][*place].n[QUEUED], (int)n);
 	return 0;
 }
 
 void share_unqueue(struct shares *s, unsigned slot, unsigned place, unsigned n)
 {
-	add(&s->held[slot][place].queued, -(int)n);
+	add(&s->held[slot][place].n[QUEUED], -(int)n);
 }
 
 void shares_bury(struct shares *s, unsigned slot)
 {
 	for (unsigned place = 0; place < USERS; place++) {
-		atomic_store_explicit(&s->held[slot][place].transfers, 0, memory_order_relaxed);
-		atomic_store_explicit(&s->held[slot][place].opens, 0, memory_order_relaxed);
-		atomic_store_explicit(&s->held[slot][place].queued, 0, memory_order_relaxed);
+		for (unsigned what = 0; what < WHATS; what++)
+			atomic_store_explicit(&s->held[slot][place].n[what], 0, memory_order_relaxed);
 	}
 }

@@ -3,8 +3,6 @@
 
 #include <stddef.h>
 
-#define turn_of(node, member) ((struct turn *)(void *)((char *)(node)-offsetof(struct turn, member)))
-
 void turns_init(struct turns *t)
 {
 	*t = (struct turns){.last = (uid_t)-1};
@@ -14,8 +12,8 @@ void turns_init(struct turns *t)
 static struct turn *first_of(const struct turns *t, uid_t uid)
 {
 	for (struct list *n = t->round.next; n != &t->round; n = n->next) {
-		if (turn_of(n, round)->uid == uid)
-			return turn_of(n, round);
+		if (container_of(n, struct turn, round)->uid == uid)
+			return container_of(n, struct turn, round);
 	}
 	return NULL;
 }
@@ -43,13 +41,13 @@ struct turn *turns_next(struct turns *t)
 		return NULL;
 	list_remove(n);
 	list_append(&t->round, n);
-	return turn_of(n, round);
+	return container_of(n, struct turn, round);
 }
 
 void turns_done(struct turn *turn)
 {
 	if (!list_empty(&turn->line) && !list_empty(&turn->round))
-		list_append(&turn->round, &turn_of(turn->line.next, line)->round);
+		list_append(&turn->round, &container_of(turn->line.next, struct turn, line)->round);
 	list_remove(&turn->round);
 	list_remove(&turn->line);
 }

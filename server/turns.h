@@ -46,9 +46,4 @@ void turns_done(struct turn *turn);
 /* Whether more than one user has come lately. */
 bool turns_are_shared(const struct turns *t, uint64_t now_ns);
 
-static inline bool turns_any(const struct turns *t)
-{
-	return !list_empty(&t->round);
-}
-
 #endif

@@ -212,8 +212,7 @@ static bool leaves_it_to_others(const struct worker *w)
 /* What waits in the socket another worker may come to first, unless that keeps other users waiting. */
 static bool may_receive(const struct worker *w)
 {
-	return !is_full(w) && !leaves_it_to_others(w) &&
-	       (w->inbox.waiting == 0 || inbox_is_shared(&w->inbox, w->engine.loop.now_ns));
+	return !is_full(w) && !leaves_it_to_others(w) && (w->inbox.waiting == 0 || inbox_is_shared(&w->inbox));
 }
 
 static void receive_some(struct worker *w, uint64_t now)

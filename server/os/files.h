@@ -79,6 +79,12 @@ ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset);
 /* Whether the descriptor is a pipe or FIFO. Cannot hang. */
 int os_is_pipe(int fd);
 
+/*
+ * Whether SO_LINGER says all that there is to say of how a close of this protocol (SO_PROTOCOL) waits. Linux: an SMC socket's
+ * waits two seconds for what was not sent, whatever the option (net/smc), and of others little is known.
+ */
+bool os_linger_is_all(int protocol);
+
 /* Whether the file is shared memory, memfd_create(2) or tmpfs, which waits for no disk and in no close(2). Cannot hang. */
 bool os_is_memory(int fd);
 

@@ -230,30 +230,6 @@ TEST_F(RefusedMessages, TwoBlocksOfDescriptors)
 	EXPECT_EQ("", drain(&dest));
 }
 
-// With a control message that says who sends: 0 or an errno.
-int send_as(int srv, const Bytes &bytes, const ucred &who, int fd)
-{
-	alignas(cmsghdr) char control[CMSG_SPACE(sizeof who) + CMSG_SPACE(sizeof fd)] = {};
-	iovec iov = {const_cast<unsigned char *>(bytes.data()), bytes.size()};
-	msghdr m = {};
-
-	m.msg_iov = &iov;
-	m.msg_iovlen = 1;
-	m.msg_control = control;
-	m.msg_controllen = sizeof control;
-	cmsghdr *c = CMSG_FIRSTHDR(&m);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_CREDENTIALS;
-	c->cmsg_len = CMSG_LEN(sizeof who);
-	memcpy(CMSG_DATA(c), &who, sizeof who);
-	c = CMSG_NXTHDR(&m, c);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof fd);
-	memcpy(CMSG_DATA(c), &fd, sizeof fd);
-	return sendmsg(srv, &m, MSG_NOSIGNAL) < 0 ? errno : 0;
-}
-
 // The kernel lets nobody but root lie about it.
 TEST_F(RefusedMessages, OneWhoSaysThatHeIsAnother)
 {
@@ -261,13 +237,13 @@ TEST_F(RefusedMessages, OneWhoSaysThatHeIsAnother)
 	Ends honest = make_pipe(), liar = make_pipe();
 
 	EXPECT_EQ(0, as_user(STRANGER, [&] {
-		return send_as(daemon().connect(), ping, {getpid(), STRANGER, STRANGER}, honest.in);
+		return send_bytes_as(daemon().connect(), ping, {getpid(), STRANGER, STRANGER}, honest.in);
 	}));
 	honest.in.reset();
 	expect_told_once(honest.out, EACCES);
 	for (const uid_t other : {uid_t{0}, FRIEND}) {
 		EXPECT_EQ(EPERM, as_user(STRANGER, [&] {
-			return send_as(daemon().connect(), ping, {getpid(), other, STRANGER}, liar.in);
+			return send_bytes_as(daemon().connect(), ping, {getpid(), other, STRANGER}, liar.in);
 		}));
 	}
 	EXPECT_EQ("", drain(&liar));
@@ -336,7 +312,7 @@ TEST_F(ServedMessages, OneWhoSaysThatHeIsAnother)
 	const Bytes ping = Datagram().add(make_request(WIRE_OP_PING, {}, TAG)).bytes();
 	Ends status = make_pipe();
 
-	ASSERT_EQ(0, send_as(srv(), ping, {getpid(), STRANGER, STRANGER}, status.in));
+	ASSERT_EQ(0, send_bytes_as(srv(), ping, {getpid(), STRANGER, STRANGER}, status.in));
 	status.in.reset();
 	expect_told_once(status.out, EACCES);
 }

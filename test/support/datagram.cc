@@ -110,3 +110,26 @@ int send_bytes(int srv, const std::vector<unsigned char> &bytes, const std::vect
 {
 	return send_blocks(srv, bytes, {fds});
 }
+
+int send_bytes_as(int srv, const std::vector<unsigned char> &bytes, const ucred &who, int fd)
+{
+	alignas(cmsghdr) char control[CMSG_SPACE(sizeof who) + CMSG_SPACE(sizeof fd)] = {};
+	iovec iov = {const_cast<unsigned char *>(bytes.data()), bytes.size()};
+	msghdr m = {};
+
+	m.msg_iov = &iov;
+	m.msg_iovlen = 1;
+	m.msg_control = control;
+	m.msg_controllen = sizeof control;
+	cmsghdr *c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_CREDENTIALS;
+	c->cmsg_len = CMSG_LEN(sizeof who);
+	memcpy(CMSG_DATA(c), &who, sizeof who);
+	c = CMSG_NXTHDR(&m, c);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	return sendmsg(srv, &m, MSG_NOSIGNAL) < 0 ? errno : 0;
+}

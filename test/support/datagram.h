@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <sys/socket.h>
 #include <vector>
 
 extern "C" {
@@ -65,3 +66,6 @@ int send_bytes(int srv, const std::vector<unsigned char> &bytes, const std::vect
 
 // The same; each inner list of descriptors goes in an SCM_RIGHTS block of its own.
 int send_blocks(int srv, const std::vector<unsigned char> &bytes, const std::vector<std::vector<int>> &blocks);
+
+// The same, with one descriptor, and a control message that says who sends. Does not wait.
+int send_bytes_as(int srv, const std::vector<unsigned char> &bytes, const ucred &who, int fd);

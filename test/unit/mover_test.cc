@@ -177,6 +177,36 @@ TEST_F(Mover, AHeadAlone)
 	EXPECT_EQ(SIZE, m.left);
 }
 
+// Of a socket that nobody has looked at it is found out before sendfile(2) or splice(2) would wait for it.
+TEST_F(Mover, ASocketThatTurnsOutToBlock)
+{
+	for (const bool from_pipe : {false, true}) {
+		for (const bool blocks : {false, true}) {
+			const Ends tcp = make_tcp_pair(), pipe = make_pipe(O_NONBLOCK);
+			uint64_t fallbacks = 0;
+			move m = make(DEST_STREAM, tcp.in, SIZE, none_, none_);
+
+			m.unseen = true;
+			if (!blocks) {
+				ASSERT_EQ(0, fcntl(tcp.in, F_SETFL, O_NONBLOCK));
+			}
+			ASSERT_EQ(4, write(pipe.in, "pipe", 4));
+			if (!from_pipe) {
+				while (move_run(&m, 1 << 20, &fallbacks) == MOVE_MORE)
+					;
+			} else if (blocks) {
+				EXPECT_EQ(-1, move_from_pipe(&m, pipe.out, 4));
+				EXPECT_EQ(EAGAIN, errno) << "the next turn copies";
+			} else {
+				EXPECT_EQ(4, move_from_pipe(&m, pipe.out, 4));
+			}
+			EXPECT_FALSE(m.unseen);
+			EXPECT_EQ(blocks ? DEST_STREAM_BLOCKING : DEST_STREAM, m.kind);
+			EXPECT_EQ(0U, fallbacks);
+		}
+	}
+}
+
 // On TCP the head waits for the first bytes and leaves with them; what is last never waits.
 TEST_F(Mover, HeadAndFirstBytesShareAPacket)
 {

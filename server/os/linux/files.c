@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
@@ -234,6 +235,11 @@ ssize_t os_read_cached(int fd, void *buf, size_t n, off_t offset)
 int os_is_pipe(int fd)
 {
 	return posix_fadvise(fd, 0, -1, POSIX_FADV_NORMAL) == ESPIPE;
+}
+
+bool os_linger_is_all(int protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP || protocol == IPPROTO_UDP;
 }
 
 /* Other files have no seals: fcntl(2). */
