@@ -53,7 +53,7 @@ static void free_conn(struct conn *c)
 	s->count--;
 	if (c->page >= 0)
 		close(c->page);
-	/* A process that was just forked may have a copy for a moment, and epoll would go on reporting it. */
+	/* The daemon, or a process that was just forked, may have a copy for a moment, and epoll would go on reporting it. */
 	epoll_ctl(s->epoll, EPOLL_CTL_DEL, c->source.fd, NULL);
 	close(c->source.fd);
 	free(c->rest);
