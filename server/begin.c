@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/closer.h"
 #include "server/os/files.h"
+#include "server/os/process.h"
 #include "server/park.h"
 #include "server/transfer_state.h"
 
@@ -268,8 +269,23 @@ static int equip(
 	return err != 0 ? err : transfer_ask(t, r);
 }
 
-void transfer_begin(
-	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *fds)
+/*
+ * It waits for a second message, which must come from the same process, not from another one that has got its number. (A
+ * queue ends with the process, and a transfer with its request.) 0, or an errno: ESRCH (it has ended already).
+ */
+static int bind_to_process(struct transfer *t, int process)
+{
+	if (t->op != WIRE_OP_OPEN || t->channel->ops->claim || t->owner.pid == 0)
+		return 0;
+	if (process == OS_PROCESS_ENDED)
+		return ESRCH;
+	t->process = process == OS_PROCESS_UNSAID ? os_watch_process(t->owner.pid)
+						  : fcntl(process, F_DUPFD_CLOEXEC, 0);
+	return t->process < 0 && errno != ENOSYS && errno != EPERM ? errno : 0; /* which a container may say */
+}
+
+void transfer_begin(struct engine *e, const struct wire_request *r, const struct owner *who, int process,
+	struct channel *c, int *fds)
 {
 	struct beginning b;
 	struct transfer *t;
@@ -296,6 +312,8 @@ void transfer_begin(
 	}
 	t->share = share;
 	err = equip(t, r, c, fds, &b);
+	if (err == 0)
+		err = bind_to_process(t, process);
 	if (err != 0)
 		transfer_refuse(t, err);
 	else if (opened == 0)

@@ -61,8 +61,8 @@ static void collect_fds(struct fdpass *m, struct msghdr *msg)
 	}
 }
 
-/* Room for as many descriptors as the kernel lets anybody send, and the sender's credentials. */
-enum { CONTROL_SIZE = CMSG_SPACE(FDPASS_MAX * sizeof(int)) + CMSG_SPACE(64) };
+/* Room for as many descriptors as the kernel lets anybody send, and the sender's credentials and process. */
+enum { CONTROL_SIZE = CMSG_SPACE(FDPASS_MAX * sizeof(int)) + CMSG_SPACE(64) + CMSG_SPACE(sizeof(int)) };
 
 _Static_assert((int)CONTROL_SIZE <= (int)FDPASS_CONTROL_MAX, "control messages");
 
@@ -79,12 +79,15 @@ static int receive(int sock, void *buf, size_t size, void *control, int flags, s
 	ssize_t n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | flags);
 
 	m->nfds = 0;
+	m->process = OS_PROCESS_UNSAID;
 	if (n < 0)
 		return -1;
 	m->len = (size_t)n;
 	m->data_cut = (msg.msg_flags & MSG_TRUNC) != 0;
 	m->fds_lost = (msg.msg_flags & MSG_CTRUNC) != 0;
 	collect_fds(m, &msg);
+	m->process = os_get_process(&msg);
+	m->fds_lost = m->fds_lost || m->process == OS_PROCESS_NO_ROOM;
 	m->has_owner = os_get_credentials(&msg, &cred);
 	if (m->has_owner) {
 		m->owner = (struct owner){.uid = cred.uid, .pid = cred.pid};
@@ -112,6 +115,11 @@ int fdpass_peek(int sock, void *buf, size_t size, struct fdpass *m)
 	return receive(sock, buf, size, control, MSG_PEEK, m);
 }
 
+unsigned fdpass_count(const struct fdpass *m)
+{
+	return m->nfds + (m->process >= 0);
+}
+
 int fdpass_take(struct fdpass *m, unsigned i)
 {
 	int fd;
@@ -129,4 +137,7 @@ void fdpass_drop(struct fdpass *m)
 		closer_close(m->fds[i]);
 	}
 	m->nfds = 0;
+	if (m->process >= 0)
+		closer_close_harmless(m->process);
+	m->process = OS_PROCESS_UNSAID;
 }

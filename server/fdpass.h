@@ -17,7 +17,8 @@ struct fdpass {
 	bool fds_lost;  /* more descriptors came than there was room for */
 	bool has_owner; /* the kernel said who sent it */
 	struct owner owner;
-	gid_t gid; /* its real group */
+	gid_t gid;   /* its real group */
+	int process; /* the sender's, if the socket says (os_get_process()): owned like the descriptors */
 	unsigned nfds;
 	int fds[FDPASS_MAX + 1];
 };
@@ -40,6 +41,9 @@ int fdpass_receive_into(int sock, void *buf, size_t size, void *control, struct 
 
 /* The same as fdpass_receive(), but the message stays in the socket, with its descriptors: what is owned are copies. */
 int fdpass_peek(int sock, void *buf, size_t size, struct fdpass *m);
+
+/* How many descriptors came with it. */
+unsigned fdpass_count(const struct fdpass *m);
 
 /* Hands descriptor `i` over to the caller; -1 if there is none. */
 int fdpass_take(struct fdpass *m, unsigned i);

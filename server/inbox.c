@@ -19,6 +19,8 @@ enum {
 	QUANTUM_BATCH = 4 * 1024 * 1024, /* and all of a datagram together */
 	AT_A_TIME = 16, /* requests: so a client begins with what is done while the rest is being done; */
 	AT_A_TURN = 8,  /* or, while users compete, and then it is told at the end of the datagram */
+	/* While somebody has a descriptor of a process open, the next one takes Linux half the time. */
+	SENDER_MS = 20,
 };
 
 /* A datagram that was received, until all of its requests have been begun. It stands in the journal's slot of its number. */
@@ -33,6 +35,7 @@ struct delivery {
 	bool is_begun;          /* `c` and `cursor` are set */
 	struct channel *c;      /* where they report; NULL: nowhere. One reference */
 	unsigned place, queued; /* what counts of it in its user's share */
+	unsigned fds;           /* that came with it */
 };
 
 /* ---- Messages for another worker */
@@ -168,7 +171,7 @@ static void handle_request(struct inbox *in, struct delivery *d, const struct wi
 		assert(d->c); /* wire_check(): only the second messages come without a channel */
 		answer_ping(d->c, r->tag);
 	} else {
-		transfer_begin(in->config.engine, r, &d->m.owner, d->c, fds);
+		transfer_begin(in->config.engine, r, &d->m.owner, d->m.process, d->c, fds);
 	}
 }
 
@@ -330,7 +333,7 @@ static void handle_registration(struct inbox *in, struct delivery *d, const stru
 
 	if (d->err == 0)
 		d->err = request_check(r, &d->h);
-	applicants_add(in->config.applicants, &facts, d->err);
+	applicants_add(in->config.applicants, &facts, d->m.process, d->err);
 }
 
 /* Finds out where it reports. False if nothing of it is to be done: there is nobody to tell, or all have been told. */
@@ -381,10 +384,21 @@ static void unqueue(struct inbox *in, struct delivery *d, unsigned left)
 	d->queued = left;
 }
 
+static void keep_sender(struct inbox *in, int process)
+{
+	if (in->sender >= 0)
+		closer_close_harmless(in->sender);
+	in->sender = process;
+	in->sender_ns = in->config.engine->loop.now_ns;
+}
+
 /* What it holds is given back; the channel is released when that has told. */
 static void let_go(struct inbox *in, struct delivery *d)
 {
-	in->fds -= d->m.nfds;
+	if (d->m.process >= 0)
+		keep_sender(in, d->m.process);
+	d->m.process = -1;
+	in->fds -= d->fds;
 	turns_done(&d->turn);
 	fdpass_drop(&d->m);
 }
@@ -434,7 +448,7 @@ static void tell_operator(struct inbox *in, const struct delivery *d)
 
 int inbox_init(struct inbox *in, const struct inbox_config *config)
 {
-	*in = (struct inbox){.config = *config, .all = calloc(JOURNAL_SLOTS, sizeof *in->all)};
+	*in = (struct inbox){.config = *config, .all = calloc(JOURNAL_SLOTS, sizeof *in->all), .sender = -1};
 	if (!in->all)
 		return -1;
 	turns_init(&in->turns);
@@ -475,7 +489,8 @@ bool inbox_receive(struct inbox *in, int sock)
 	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d->m) < 0)
 		return false;
 	in->waiting++;
-	in->fds += d->m.nfds;
+	d->fds = fdpass_count(&d->m);
+	in->fds += d->fds;
 	d->h = (struct wire_header){.count = 0};
 	d->c = NULL;
 	d->queued = 0;
@@ -486,6 +501,18 @@ bool inbox_receive(struct inbox *in, int sock)
 	counter_add(&in->config.engine->own->requests, d->h.count > 0 ? d->h.count : 1);
 	take_in(in, d);
 	return true;
+}
+
+int inbox_rest(struct inbox *in)
+{
+	const uint64_t now = in->config.engine->loop.now_ns;
+
+	if (in->sender < 0)
+		return -1;
+	if (now - in->sender_ns < SENDER_MS * UINT64_C(1000000))
+		return SENDER_MS;
+	keep_sender(in, -1);
+	return -1;
 }
 
 bool inbox_work(struct inbox *in)

@@ -32,6 +32,8 @@ struct inbox {
 	unsigned free[JOURNAL_SLOTS]; /* their numbers; the first `waiting` places mean nothing */
 	struct turns turns;
 	unsigned waiting, fds; /* datagrams, and descriptors in them */
+	int sender;            /* the process that sent the last one, kept for a while; -1: none */
+	uint64_t sender_ns;    /* since when */
 	struct mail cancels;   /* gathered for all other workers */
 };
 
@@ -46,5 +48,10 @@ bool inbox_work(struct inbox *in);
 
 /* Whether users compete, so that it is good for others to receive what comes although something waits. */
 bool inbox_is_shared(const struct inbox *in);
+
+/*
+ * Before the worker sleeps: lets go of what is kept only while there is work. How soon to call it again in ms, -1: no need.
+ */
+int inbox_rest(struct inbox *in);
 
 #endif

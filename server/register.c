@@ -5,8 +5,10 @@
 #include "server/dest.h"
 #include "server/fault.h"
 #include "server/fdpass.h"
+#include "server/os/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -62,7 +64,7 @@ static struct applicant *free_place(struct applicants *a)
 }
 
 /* Whatever fails, the client sees the end of what it waits for, and asks anew. */
-static int ask(struct applicants *a, const struct queue_facts *facts)
+static int ask(struct applicants *a, const struct queue_facts *facts, int process)
 {
 	const struct mail m = {
 		.kind = MAIL_QUEUE,
@@ -72,18 +74,22 @@ static int ask(struct applicants *a, const struct queue_facts *facts)
 		.seq = facts->depth,
 	};
 	struct applicant *place = free_place(a);
-	int ends[2] = {-1, -1};
+	int ends[2] = {-1, -1}, kept = -1;
 
+	if (process >= 0 && (kept = fcntl(process, F_DUPFD_CLOEXEC, 0)) < 0)
+		return -1;
 	if (!place || make_channel(ends) < 0 || outbox_send(a->to_master, 0, &m, ends[1]) < 0) {
 		if (ends[0] >= 0)
 			close(ends[0]);
+		if (kept >= 0)
+			close(kept);
 		return -1;
 	}
-	*place = (struct applicant){.id = facts->id, .answer = facts->fd, .channel = ends[0]};
+	*place = (struct applicant){.id = facts->id, .answer = facts->fd, .channel = ends[0], .process = kept};
 	return 0;
 }
 
-void applicants_add(struct applicants *a, const struct queue_facts *facts, int err)
+void applicants_add(struct applicants *a, const struct queue_facts *facts, int process, int err)
 {
 	fault_point("register-received");
 	if (facts->fd < 0)
@@ -94,9 +100,12 @@ void applicants_add(struct applicants *a, const struct queue_facts *facts, int e
 	}
 	if (err == 0 && facts->depth == 0)
 		err = EINVAL;
+	/* Its queues would be nobody's, or everybody's of its user (owner.pid 0). */
+	if (err == 0 && process == OS_PROCESS_ENDED && facts->owner.pid != 0)
+		err = ESRCH;
 	if (err != 0)
 		tell(facts->fd, err);
-	if (err != 0 || ask(a, facts) < 0)
+	if (err != 0 || ask(a, facts, facts->owner.pid != 0 ? process : -1) < 0)
 		close_answer(facts->fd);
 	fault_point("register-passed");
 }
@@ -110,10 +119,14 @@ void applicants_decide(struct applicants *a, uint64_t id, int err)
 
 		if (who->answer < 0 || who->id != id)
 			continue;
+		if (err == 0 && who->process >= 0 && !os_has_number(who->process))
+			err = ESRCH;
 		if (err == 0)
 			fdpass_send(who->answer, &note, sizeof note, &who->channel, 1);
 		else
 			tell(who->answer, err);
+		if (who->process >= 0)
+			close(who->process);
 		close(who->channel);
 		close_answer(who->answer);
 		who->answer = -1;

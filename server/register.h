@@ -19,6 +19,7 @@ struct applicant {
 	uint64_t id;
 	int answer;  /* where the answer goes; -1: nobody waits here */
 	int channel; /* the client's end */
+	int process; /* the client's, or -1: os_get_process() */
 };
 
 /* Those of a worker who wait for the master's decision. */
@@ -33,11 +34,14 @@ void applicants_init(struct applicants *a, struct outbox *to_master, unsigned sl
 /*
  * Takes over facts->fd. If it is a SOCK_SEQPACKET socket, the master is asked, and has the daemon's end of a new channel. If
  * `err` is not 0, or the depth is 0, that is told instead. What is no such socket is closed without a word; so is it if
- * there is no room for more who wait: the client asks again.
+ * there is no room for more who wait: the client asks again. `process` is that of the client (os_get_process()), not taken over.
  */
-void applicants_add(struct applicants *a, const struct queue_facts *facts, int err);
+void applicants_add(struct applicants *a, const struct queue_facts *facts, int process, int err);
 
-/* The master has decided: 0, and the channel is sent, or an errno, which is told. Nothing happens if that one is unknown. */
+/*
+ * The master has decided: 0, and the channel is sent, or an errno, which is told. Nothing happens if that one is unknown. A
+ * client whose process has ended gets no channel: the master, which finds it by number, may have found another.
+ */
 void applicants_decide(struct applicants *a, uint64_t id, int err);
 
 #endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/closer.h"
 #include "server/os/files.h"
-#include "server/os/process.h"
 #include "server/park.h"
 #include "server/transfer_state.h"
 
@@ -440,18 +439,6 @@ void transfer_set_texts(struct transfer *t)
 	t->move.tail = (struct move_text){x->text + x->head_len, x->tail_len};
 }
 
-/*
- * It waits for a second message, which must come from the same process, not from another one that has got its number. (A
- * queue ends with the process.) -1 and errno: ESRCH (it has ended already).
- */
-static int bind_to_process(struct transfer *t)
-{
-	if (t->channel->ops->claim || t->owner.pid == 0)
-		return 0;
-	t->process = os_watch_process(t->owner.pid);
-	return t->process < 0 && errno != ENOSYS && errno != EPERM ? -1 : 0; /* which a container may say */
-}
-
 void transfer_unbind(struct transfer *t)
 {
 	if (t->process >= 0)
@@ -463,10 +450,6 @@ static void begin_open(struct transfer *t, const struct opened *file)
 {
 	struct engine *e = t->engine;
 
-	if (bind_to_process(t) < 0) {
-		transfer_refuse(t, errno);
-		return;
-	}
 	t->state = TRANSFER_OPENED;
 	t->end_by_ns = e->loop.now_ns + e->open_timeout_ns;
 	timers_clear(&e->timers, &t->timer);

@@ -37,10 +37,11 @@ struct hold {
 
 /*
  * Starts a send, read or open that passed request_check() (of a datagram of any number of requests), and tries to finish
- * it at once. Reports on `c`, also every refusal. `fds` are the request's descriptors (wire_op_fds()), which are taken over.
+ * it at once. Reports on `c`, also every refusal. `fds` are the request's descriptors (wire_op_fds()), which are taken over;
+ * `process` is that of its sender (os_get_process()), which is not.
  */
-void transfer_begin(
-	struct engine *e, const struct wire_request *r, const struct owner *who, struct channel *c, int *fds);
+void transfer_begin(struct engine *e, const struct wire_request *r, const struct owner *who, int process,
+	struct channel *c, int *fds);
 
 /*
  * The second message: sends what is open under r->txnid. Takes over `*dest` if there is such an open of that owner;

@@ -291,11 +291,11 @@ static int arrange_requests(struct worker *w)
 }
 
 /* How long to sleep at most, for the worker's own reasons. */
-static int nap_ms(const struct worker *w)
+static int nap_ms(struct worker *w)
 {
 	uint64_t now = w->engine.loop.now_ns;
 
-	int closer_ms = closer_nap_ms();
+	const int naps[] = {closer_nap_ms(), inbox_rest(&w->inbox)};
 	int ms = LOOK_AROUND_MS;
 
 	if (w->inbox.waiting > 0)
@@ -304,7 +304,9 @@ static int nap_ms(const struct worker *w)
 		return MAIL_RETRY_MS;
 	if (w->stand_by_until > now)
 		ms = (int)((w->stand_by_until - now) / 1000000) + 1;
-	return closer_ms >= 0 && closer_ms < ms ? closer_ms : ms;
+	for (unsigned i = 0; i < sizeof naps / sizeof naps[0]; i++)
+		ms = naps[i] >= 0 && naps[i] < ms ? naps[i] : ms;
+	return ms;
 }
 
 /* ---- The process */

@@ -77,10 +77,26 @@ struct os_credentials {
 	gid_t gid;
 };
 
-/* Has the kernel attach credentials to each datagram; to be called before bind(2), so that none comes without. */
+/*
+ * Has the kernel attach credentials to each datagram, and where it can a descriptor of the sender's process; to be called
+ * before bind(2), so that none comes without.
+ */
 int os_want_credentials(int sock);
 
 /* False if the message carries none. */
 bool os_get_credentials(struct msghdr *msg, struct os_credentials *out);
+
+/* What stands for a descriptor of the sender's process where there is none. */
+enum {
+	OS_PROCESS_UNSAID = -1, /* the system cannot tell */
+	OS_PROCESS_ENDED = -2,
+	OS_PROCESS_NO_ROOM = -3, /* in the table of descriptors */
+};
+
+/*
+ * The process that sent the message, whoever has its number by now: a descriptor like os_watch_process()'s, the caller's to
+ * close, or one of the above. To be called once for each message that was received. Linux: SO_PASSPIDFD, since 6.5.
+ */
+int os_get_process(struct msghdr *msg);
 
 #endif

@@ -18,6 +18,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Linux 6.5; libc's headers may be older. */
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 0x04
+#endif
+
 /* close_range(2) came with Linux 5.9; before, /proc has the list, and without /proc nothing is known to be open. */
 static void close_listed(int first, unsigned last)
 {
@@ -176,21 +184,44 @@ void os_set_title(const char *title)
 
 int os_want_credentials(int sock)
 {
+	/* An older kernel refuses; then processes are found by number: os_get_process() says so. */
+	setsockopt(sock, SOL_SOCKET, SO_PASSPIDFD, &(int){1}, sizeof(int));
 	return setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
+}
+
+static const void *find_control(struct msghdr *msg, int type, size_t size)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == type && c->cmsg_len >= CMSG_LEN(size))
+			return CMSG_DATA(c);
+	}
+	return NULL;
 }
 
 bool os_get_credentials(struct msghdr *msg, struct os_credentials *out)
 {
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		struct ucred u;
+	struct ucred u;
+	const void *data = find_control(msg, SCM_CREDENTIALS, sizeof u);
 
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS || c->cmsg_len < CMSG_LEN(sizeof u))
-			continue;
-		memcpy(&u, CMSG_DATA(c), sizeof u);
-		*out = (struct os_credentials){.pid = u.pid, .uid = u.uid, .gid = u.gid};
-		return true;
-	}
-	return false;
+	if (!data)
+		return false;
+	memcpy(&u, data, sizeof u);
+	*out = (struct os_credentials){.pid = u.pid, .uid = u.uid, .gid = u.gid};
+	return true;
+}
+
+int os_get_process(struct msghdr *msg)
+{
+	int process;
+	const void *data = find_control(msg, SCM_PIDFD, sizeof process);
+
+	if (!data)
+		return OS_PROCESS_UNSAID;
+	memcpy(&process, data, sizeof process);
+	if (process >= 0)
+		return process;
+	/* What pidfd_open(2) would have failed with. */
+	return process == -EMFILE || process == -ENFILE || process == -ENOMEM ? OS_PROCESS_NO_ROOM : OS_PROCESS_ENDED;
 }
 
 void os_keep_in_memory(void *memory, size_t size)
