@@ -31,8 +31,8 @@ OS := $(shell uname -s | tr A-Z a-z)
 SERVER_SRC := server/access.c server/account.c server/begin.c server/bytes.c server/channel.c server/child.c \
 	server/closer.c server/cold.c server/complaint.c server/dest.c server/engine.c server/escape.c \
 	server/expire.c server/extras.c server/fault.c server/fdpass.c server/helper.c server/helpers.c \
-	server/inbox.c server/jobs.c server/journal.c server/limits.c server/listen.c server/log.c server/loop.c \
-	server/mailbox.c server/master.c server/mover.c server/notes.c server/notices.c server/open.c \
+	server/inbox.c server/jobs.c server/journal.c server/limits.c server/listen.c server/log.c server/logger.c \
+	server/loop.c server/mailbox.c server/master.c server/mover.c server/notes.c server/notices.c server/open.c \
 	server/options.c server/pace.c server/park.c server/ping.c server/pipes.c server/pool.c server/privilege.c \
 	server/queue.c server/reader.c server/register.c server/registry.c server/request.c server/residency.c \
 	server/restart.c server/root.c server/second.c server/shares.c server/stats.c server/stuck.c server/table.c \

@@ -29,7 +29,6 @@ enum mail_kind {
 	MAIL_CANCEL_TAGS, /* a queue's requests */
 	MAIL_REFUSED,     /* from the master: a queue, `seq` the errno */
 	MAIL_LOST,        /* from the master: a send-open died with the worker that had received it */
-	MAIL_DETACH,      /* the daemon is in the background now: leave the terminal, log to the system */
 };
 
 enum {

@@ -46,17 +46,17 @@ static void announce(struct announcement *a, int status)
 	a->fd = -1;
 }
 
-static void on_ready(void *arg)
+static void on_serving(void *arg)
 {
-	struct announcement *a = arg;
+	const struct announcement *a = arg;
 
 	root_log(&a->root, a->root_path);
 	log_line(LOG_LEVEL_INFO, "ready");
-	if (a->detach) {
-		dup2(STDOUT_FILENO, STDERR_FILENO);
-		log_to_system();
-	}
-	announce(a, 0);
+}
+
+static void on_ready(void *arg)
+{
+	announce(arg, 0);
 }
 
 /* Standard input and output of whoever started a daemon in the background are not its to hold open. */
@@ -177,6 +177,7 @@ static int run(const struct options *o, struct announcement *a, int parent_fd, s
 		.parent_fd = parent_fd,
 		.detach = a->detach,
 		.workers = worker_count(o),
+		.serving = on_serving,
 		.ready = on_ready,
 		.ready_arg = a,
 	};

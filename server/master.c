@@ -204,7 +204,8 @@ static int reap(struct master *m, int *status)
 			if (m->children[i].pid == pid)
 				return (int)i;
 		}
-		if (!stuck_reaped(m, pid) && helpers_reaped(&m->helpers, pid, *status))
+		if (!logger_reaped(&m->logger, pid) && !stuck_reaped(m, pid) &&
+			helpers_reaped(&m->helpers, pid, *status))
 			mail_all(m, MAIL_POKE); /* its job is to be given to another */
 	}
 	return -1;
@@ -366,8 +367,8 @@ static int prepare(struct master *m)
 	m->pools = pools_new(o->readers, o->readers_per_device);
 	m->user_paces = o->max_rate_per_user > 0 ? user_paces_new(o->max_rate_per_user) : NULL;
 	if (!m->shares || !m->stats || !m->pools || (o->max_rate_per_user > 0 && !m->user_paces) || set_signals() < 0 ||
-		pipe2(m->life, O_CLOEXEC) < 0 || make_mailboxes(m) < 0 || prepare_helpers(m) < 0 ||
-		prepare_queues(m) < 0) {
+		pipe2(m->life, O_CLOEXEC) < 0 || logger_start(&m->logger, m->life[0], m->config->identity) < 0 ||
+		make_mailboxes(m) < 0 || prepare_helpers(m) < 0 || prepare_queues(m) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(errno));
 		return errno;
 	}
@@ -421,6 +422,7 @@ static void supervise(struct master *m)
 			soon = next > now ? (int)((next - now) / 1000000) + 1 : 0;
 			timeout = sooner(timeout, soon);
 		}
+		timeout = sooner(timeout, logger_watch(&m->logger, now));
 		timeout = sooner(timeout, registry_pump(&m->registry));
 		timeout = sooner(timeout, stuck_report(m, now));
 		if (poll(p, 4, timeout) <= 0)
@@ -489,15 +491,19 @@ int master_run(const struct master_config *config)
 	static struct master m; /* one per process; static for its size */
 	int err;
 
-	m = (struct master){.config = config, .life = {-1, -1}};
+	m = (struct master){.config = config, .life = {-1, -1}, .logger = {.original = -1}};
 	err = prepare(&m);
 	if (err == 0) {
+		config->serving(config->ready_arg);
 		if (config->detach)
-			mail_all(&m, MAIL_DETACH);
+			logger_to_system(&m.logger);
+		else
+			logger_flush(&m.logger);
 		config->ready(config->ready_arg);
 		supervise(&m);
 		log_counters(&m);
 	}
 	stop_all(&m);
+	logger_finish(&m.logger);
 	return err;
 }

@@ -20,8 +20,9 @@ struct master_config {
 	unsigned worker_transfers; /* of each */
 	unsigned max_pipes;        /* of each, for cold bytes */
 	unsigned max_queues;
-	bool detach;              /* once ready, workers leave standard error for the system log */
-	void (*ready)(void *arg); /* called once, when all workers serve */
+	bool detach;                /* once ready, the log goes to the system's instead of standard error */
+	void (*serving)(void *arg); /* called once, when all workers serve, */
+	void (*ready)(void *arg);   /* and this when what the first has logged is written */
 	void *ready_arg;
 };
 

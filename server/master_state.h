@@ -4,6 +4,7 @@
 #define SFD_MASTER_STATE_H
 
 #include "server/helpers.h"
+#include "server/logger.h"
 #include "server/master.h"
 #include "server/registry.h"
 #include "server/restart.h"
@@ -46,6 +47,7 @@ struct master {
 	struct shares *shares;
 	struct pools *pools;
 	struct helpers helpers;
+	struct logger logger;
 	struct registry registry;
 	struct journal *journals;
 	uint64_t restarts;

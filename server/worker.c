@@ -118,10 +118,6 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 		break;
 	case MAIL_UNKNOWN: /* for the master only */
 		break;
-	case MAIL_DETACH:
-		dup2(STDOUT_FILENO, STDERR_FILENO); /* which is /dev/null already */
-		log_to_system();
-		break;
 	}
 	closer_close(fd);
 }

@@ -313,8 +313,11 @@ TEST_F(Policy, RefusalsAreFewLines)
 		return last;
 	}));
 	EXPECT_EQ(0, answer(srv()));
-	const std::string log = daemon().log().substr(before);
-	EXPECT_EQ(4, std::count(log.begin(), log.end(), '\n')) << log;
+	std::string log;
+	EXPECT_TRUE(eventually([&] {
+		log = daemon().log().substr(before);
+		return std::count(log.begin(), log.end(), '\n') == 4;
+	})) << log;
 	EXPECT_NE(std::string::npos, log.find("refused uid " + std::to_string(STRANGER) + " (pid ")) << log;
 	/* The rest is said when ten seconds are over. */
 	EXPECT_TRUE(daemon().await_log("suppressed 496 more lines"));

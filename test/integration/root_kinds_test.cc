@@ -506,7 +506,7 @@ TEST_F(RootKinds, OnASlowDisk)
 		EXPECT_TRUE(same_content(make_content(size, 10 + i), dests[i]->finish()));
 	}
 	EXPECT_GE(counters().at("cold_turns"), 4U);
-	EXPECT_NE(std::string::npos, daemon().log().find("\n", daemon().log().find("device ")));
+	EXPECT_TRUE(daemon().await_log("device "));
 	expect_same_workers();
 	/* Now it is in memory, and no disk is slow. */
 	const Counters before = counters();

@@ -81,7 +81,7 @@ TEST_F(Spawn, ServesUntilItIsShutDown)
 
 	ASSERT_GT(pid, 0) << strerror(errno);
 	EXPECT_TRUE(serves());
-	const std::vector<pid_t> workers = children_of(pid);
+	const std::vector<pid_t> workers = workers_of(pid);
 	EXPECT_FALSE(workers.empty());
 	expect_clean_exit(sfd_shutdown(pid));
 	for (pid_t worker : workers)
@@ -177,7 +177,7 @@ TEST_F(Spawn, PassesItsOptionsOn)
 	const pid_t pid = sfd_spawnv(argv, -1);
 
 	ASSERT_GT(pid, 0) << strerror(errno);
-	EXPECT_EQ(3u, children_of(pid).size());
+	EXPECT_EQ(3u, workers_of(pid).size());
 	EXPECT_TRUE(serves());
 	expect_clean_exit(sfd_shutdown(pid));
 }
@@ -234,7 +234,7 @@ TEST_P(SpawnerEnds, TheDaemonLeaves)
 	ASSERT_NE(0, await(told.out, POLLIN));
 	ASSERT_EQ(static_cast<ssize_t>(sizeof pid), read(told.out, &pid, sizeof pid));
 	ASSERT_GT(pid, 0);
-	const std::vector<pid_t> workers = children_of(pid);
+	const std::vector<pid_t> workers = workers_of(pid);
 	if (GetParam()) {
 		EXPECT_TRUE(serves());
 		ASSERT_EQ(0, kill(child, SIGKILL));

@@ -142,36 +142,45 @@ bool Daemon::signal(int signo) const
 	return pid > 0 && kill(pid, signo) == 0;
 }
 
-// Workers are called "sendfiled-w" and their number; what else the master has started are helpers.
-static bool is_worker(pid_t pid)
+// Workers are called "sendfiled-w" and their number.
+static bool is_worker(const std::string &name)
 {
 	static const std::string prefix = "sendfiled-w";
-	const std::string name = read_whole("/proc/" + std::to_string(pid) + "/comm");
 
 	return name.compare(0, prefix.size(), prefix) == 0 && name.size() > prefix.size() &&
 	       isdigit(name[prefix.size()]);
 }
 
-std::vector<pid_t> Daemon::workers() const
+// What else the master has started are helpers.
+static bool is_helper(const std::string &name)
+{
+	return !is_worker(name) && name != "sendfiled-log\n";
+}
+
+static std::vector<pid_t> children_named(pid_t parent, bool fits(const std::string &))
 {
 	std::vector<pid_t> out;
 
-	for (pid_t pid : children_of(master())) {
-		if (is_worker(pid))
+	for (pid_t pid : children_of(parent)) {
+		if (fits(read_whole("/proc/" + std::to_string(pid) + "/comm")))
 			out.push_back(pid);
 	}
 	return out;
 }
 
+std::vector<pid_t> workers_of(pid_t master)
+{
+	return children_named(master, is_worker);
+}
+
+std::vector<pid_t> Daemon::workers() const
+{
+	return workers_of(master());
+}
+
 std::vector<pid_t> Daemon::helpers() const
 {
-	std::vector<pid_t> out;
-
-	for (pid_t pid : children_of(master())) {
-		if (!is_worker(pid))
-			out.push_back(pid);
-	}
-	return out;
+	return children_named(master(), is_helper);
 }
 
 std::vector<size_t> Daemon::worker_fds() const

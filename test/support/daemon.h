@@ -21,6 +21,9 @@ extern const char *const daemon_path;
 // The processes whose parent that is.
 std::vector<pid_t> children_of(pid_t parent);
 
+// Those of them that are workers, of a daemon that somebody else has started.
+std::vector<pid_t> workers_of(pid_t master);
+
 class Daemon
 {
       public:

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/logger.h"
+
+#include "server/child.h"
+#include "server/log.h"
+#include "server/loop.h"
+#include "server/os/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+enum {
+	RECORD_MAX = 64 * 1024, /* of what is not ours: a sanitizer's report, perhaps */
+	PATIENCE_MS = 1000,     /* how long the master waits for it, and it for those that outlive the master */
+};
+
+/* What the master says between two lines, each of which begins with '<'. It hears when all before that has been written. */
+static const char said_flush = '\0', said_to_system = '\1';
+
+/* ---- The writer */
+
+static void leave_stderr(void)
+{
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (null >= 0) {
+		dup2(null, STDERR_FILENO);
+		close(null);
+	}
+	log_to_system();
+}
+
+/* The next record, 0 at the end: all who could write one are gone or have said that there is no more. */
+static ssize_t next_record(int records, int life_fd, char *record)
+{
+	static bool is_alone;
+	struct pollfd p[2] = {{.fd = records, .events = POLLIN}, {.fd = is_alone ? -1 : life_fd, .events = POLLIN}};
+	ssize_t n;
+
+	for (;;) {
+		if (poll(p, 2, is_alone ? PATIENCE_MS : -1) == 0)
+			return 0;
+		if (p[1].revents != 0) {
+			is_alone = true;
+			p[1].fd = -1;
+		}
+		if (p[0].revents == 0)
+			continue;
+		n = recv(records, record, RECORD_MAX, MSG_DONTWAIT);
+		if (n >= 0)
+			return n;
+		if (errno != EAGAIN && errno != EINTR)
+			return 0;
+	}
+}
+
+static void heed(int records, const char *record, size_t n)
+{
+	if (n > 1 || (*record != said_flush && *record != said_to_system)) {
+		log_record(record, n);
+		return;
+	}
+	if (*record == said_to_system)
+		leave_stderr();
+	send(records, record, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static _Noreturn void write_all(const struct logger *l)
+{
+	static char record[RECORD_MAX];
+	int keep[8] = {l->records, l->life_fd};
+	ssize_t n;
+
+	dup2(l->original, STDERR_FILENO);
+	log_directly();
+	child_settle("sendfiled-log", keep, 2, l->identity);
+	signal(SIGTERM,
+		SIG_IGN); /* whoever stops all of a service's processes at once wants to read what they say then */
+	if (l->to_system)
+		leave_stderr();
+	while ((n = next_record(l->records, l->life_fd, record)) > 0)
+		heed(l->records, record, (size_t)n);
+	_exit(EX_OK);
+}
+
+/* ---- The master */
+
+static int start(struct logger *l)
+{
+	l->pid = child_fork();
+	if (l->pid == 0)
+		write_all(l);
+	if (l->pid < 0) {
+		l->pid = 0;
+		return -1;
+	}
+	l->started_ns = clock_now_ns();
+	return 0;
+}
+
+static void restore(struct logger *l)
+{
+	log_directly();
+	dup2(l->original, STDERR_FILENO);
+	close(l->original);
+	close(l->records);
+	l->original = l->records = -1;
+}
+
+int logger_start(struct logger *l, int life_fd, const struct identity *identity)
+{
+	int ends[2], err;
+
+	*l = (struct logger){.original = -1, .records = -1, .life_fd = life_fd, .identity = identity};
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return -1;
+	l->records = ends[0];
+	l->original = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (l->original < 0 || dup2(ends[1], STDERR_FILENO) < 0) {
+		err = errno;
+		if (l->original >= 0)
+			close(l->original);
+		close(ends[0]);
+		close(ends[1]);
+		l->original = l->records = -1;
+		errno = err;
+		return -1;
+	}
+	close(ends[1]);
+	log_to_writer();
+	if (start(l) == 0)
+		return 0;
+	err = errno;
+	restore(l);
+	errno = err;
+	return -1;
+}
+
+/* However many signals come. */
+static bool await(int fd)
+{
+	const uint64_t deadline = clock_now_ns() + PATIENCE_MS * UINT64_C(1000000);
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int n = -1;
+
+	for (uint64_t now; n < 0 && (now = clock_now_ns()) < deadline;)
+		n = poll(&p, 1, (int)((deadline - now) / 1000000) + 1);
+	return n > 0;
+}
+
+/* Says something, and waits until it has been heard. */
+static void say(char what)
+{
+	char heard;
+
+	if (send(STDERR_FILENO, &what, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 && await(STDERR_FILENO))
+		recv(STDERR_FILENO, &heard, 1, MSG_DONTWAIT);
+}
+
+void logger_flush(const struct logger *l)
+{
+	if (l->original >= 0)
+		say(said_flush);
+}
+
+void logger_to_system(struct logger *l)
+{
+	const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	if (null >= 0) {
+		dup3(null, l->original, O_CLOEXEC);
+		close(null);
+	}
+	l->to_system = true;
+	log_to_system();
+	say(said_to_system);
+}
+
+bool logger_reaped(struct logger *l, pid_t pid)
+{
+	const uint64_t now = clock_now_ns();
+
+	if (l->pid == 0 || pid != l->pid)
+		return false;
+	l->pid = 0;
+	l->due_ns = now + restart_delay(&l->restart, (now - l->started_ns) / 1000000) * UINT64_C(1000000);
+	return true;
+}
+
+int logger_watch(struct logger *l, uint64_t now_ns)
+{
+	if (l->pid != 0)
+		return -1;
+	if (l->due_ns <= now_ns) {
+		if (start(l) == 0) {
+			log_line(LOG_LEVEL_WARNING, "the log's writer had ended, and was replaced");
+			return -1;
+		}
+		l->due_ns = now_ns + restart_delay(&l->restart, 0) * UINT64_C(1000000);
+	}
+	return (int)((l->due_ns - now_ns) / 1000000) + 1;
+}
+
+void logger_finish(struct logger *l)
+{
+	int process;
+
+	if (l->original < 0)
+		return;
+	shutdown(STDERR_FILENO, SHUT_WR); /* for everybody's copies; what is in it is still read */
+	restore(l);
+	if (l->pid == 0)
+		return;
+	process = os_watch_process(l->pid);
+	if (process >= 0) {
+		await(process);
+		close(process);
+	}
+	waitpid(l->pid, NULL, WNOHANG);
+	l->pid = 0;
+}
