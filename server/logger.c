@@ -213,6 +213,8 @@ void logger_finish(struct logger *l)
 
 	if (l->original < 0)
 		return;
+	if (l->pid == 0)
+		start(l); /* for what has been said since */
 	shutdown(STDERR_FILENO, SHUT_WR); /* for everybody's copies; what is in it is still read */
 	restore(l);
 	if (l->pid == 0)

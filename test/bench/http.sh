@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # make deps-bench-http bench-http: sfd-httpd beside nginx, one with `aio threads` and one that sends inline, measured in turn with
-# wrk, 64 connections: requests a second for two sizes, then the latency of hot files while eight clients wait for a file whose
+# wrk, 64 connections: requests a second for two sizes, of files that the daemon's user owns and of files of others, of which
+# Linux does not tell it what is in memory; then the latency of hot files while eight clients wait for a file whose
 # disk never answers.
 #
 #	test/bench/http.sh BUILD		ROUNDS (7) and SECONDS_EACH (3) in the environment
@@ -37,6 +38,13 @@ chmod 755 "$work"
 mkdir -p "$site/slow"
 head -c 4096 /dev/urandom >"$site/4k"
 head -c 65536 /dev/urandom >"$site/64k"
+cases='4k 64k'
+if [ "$(id -u)" = 0 ]; then
+	cases='4k 64k 4k-root 64k-root'
+	cp "$site/4k" "$site/4k-root"
+	cp "$site/64k" "$site/64k-root"
+	chown nobody "$site/4k" "$site/64k"
+fi
 
 # Each file of the slow disk hangs at its first read, and its opening does not.
 mkfifo "$work/commands" "$work/answers"
@@ -128,13 +136,14 @@ median() {
 
 echo "medians of $rounds rounds of $seconds s each, in turn; wrk, 64 connections; nginx $(nginx -v 2>&1 | sed 's/.*\///')"
 for i in $(seq "$rounds"); do
-	round 4k 4k
-	round 64k 64k
+	for case in $cases; do
+		round "$case" "$case"
+	done
 done
-printf '%-10s %12s %16s %16s %10s %10s\n' size sfd-httpd nginx/threads nginx/inline ratio ratio
-for size in 4k 64k; do
-	printf '%s %s %s %s\n' $size "$(median "$work/$size.ours" 1)" "$(median "$work/$size.threads" 1)" \
-		"$(median "$work/$size.inline" 1)"
+printf '%-10s %12s %16s %16s %10s %10s\n' file sfd-httpd nginx/threads nginx/inline ratio ratio
+for case in $cases; do
+	printf '%s %s %s %s\n' "$case" "$(median "$work/$case.ours" 1)" "$(median "$work/$case.threads" 1)" \
+		"$(median "$work/$case.inline" 1)"
 done | awk '{ printf "%-10s %10.0f/s %14.0f/s %14.0f/s %10.2f %10.2f\n", $1, $2, $3, $4, $2 / $3, $2 / $4 }'
 
 [ "$answer" = ok ] || exit 0
