@@ -112,6 +112,7 @@ class Trace : public SfdTest, public ::testing::WithParamInterface<unsigned>
 		if (instrumented)
 			skip_ = "instrumented code makes calls of its own";
 		SfdTest::SetUp();
+		limit(180); /* each call of the daemon is two wakeups of strace */
 		if (!skip_.empty())
 			GTEST_SKIP() << skip_;
 		DaemonOptions options;

@@ -133,6 +133,8 @@ class JournalTest : public BoundedTest
 			return false;
 		for (unsigned i = 0; i < m.nfds; i++)
 			close(m.fds[i]);
+		if (m.process >= 0)
+			close(m.process);
 		return true;
 	}
 	// A worker of that journal does something, and is killed then.
