@@ -22,6 +22,8 @@ pid_t child_fork(void)
 	pid = fork();
 	if (pid != 0)
 		sigprocmask(SIG_SETMASK, &old, NULL);
+	else
+		log_forked();
 	return pid;
 }
 

@@ -21,6 +21,7 @@ enum {
 
 static char prefix[PREFIX_SIZE] = "sendfiled: ";
 static bool has_writer, is_system_log;
+static unsigned long lost; /* lines */
 
 void log_init(const char *name)
 {
@@ -35,6 +36,11 @@ void log_to_system(void)
 void log_to_writer(void)
 {
 	has_writer = true;
+}
+
+void log_forked(void)
+{
+	lost = 0;
 }
 
 void log_directly(void)
@@ -115,7 +121,6 @@ static size_t format_record(char *record, enum log_level level, const char *text
 
 void log_record(const char *record, size_t n)
 {
-	static unsigned long lost;
 	char text[64], before[LOG_RECORD_MAX];
 
 	if (lost > 0) {

@@ -22,6 +22,9 @@ void log_to_system(void);
 /* From now on to a writer: standard error is a socket that keeps records apart, and logger.c reads its other end. */
 void log_to_writer(void);
 
+/* In a process that was just forked: what was lost so far is its parent's to tell. */
+void log_forked(void);
+
 /* From now on to standard error, or to where they went before log_to_writer(). */
 void log_directly(void);
 

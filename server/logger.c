@@ -5,6 +5,7 @@
 #include "server/log.h"
 #include "server/loop.h"
 #include "server/os/process.h"
+#include "server/park.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,14 +26,19 @@ static const char said_flush = '\0', said_to_system = '\1';
 
 /* ---- The writer */
 
+/* True if it is standard error now. */
+static bool move_to_stderr(int fd)
+{
+	const bool moved = fd >= 0 && dup2(fd, STDERR_FILENO) >= 0;
+
+	if (fd >= 0)
+		close(fd);
+	return moved;
+}
+
 static void leave_stderr(void)
 {
-	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-
-	if (null >= 0) {
-		dup2(null, STDERR_FILENO);
-		close(null);
-	}
+	move_to_stderr(open("/dev/null", O_WRONLY | O_CLOEXEC));
 	log_to_system();
 }
 
@@ -77,11 +83,12 @@ static _Noreturn void write_all(const struct logger *l)
 	int keep[8] = {l->records, l->life_fd};
 	ssize_t n;
 
-	dup2(l->original, STDERR_FILENO);
+	if (!move_to_stderr(park_copy(l->original)))
+		_exit(EX_OSERR);
 	log_directly();
 	child_settle("sendfiled-log", keep, 2, l->identity);
-	signal(SIGTERM,
-		SIG_IGN); /* whoever stops all of a service's processes at once wants to read what they say then */
+	/* Whoever stops all of a service's processes at once wants to read what they say then. */
+	signal(SIGTERM, SIG_IGN);
 	if (l->to_system)
 		leave_stderr();
 	while ((n = next_record(l->records, l->life_fd, record)) > 0)
@@ -104,41 +111,46 @@ static int start(struct logger *l)
 	return 0;
 }
 
-static void restore(struct logger *l)
+static int make_ends(struct logger *l, int *end)
 {
-	log_directly();
-	dup2(l->original, STDERR_FILENO);
-	close(l->original);
-	close(l->records);
-	l->original = l->records = -1;
-}
+	int ends[2];
 
-int logger_start(struct logger *l, int life_fd, const struct identity *identity)
-{
-	int ends[2], err;
-
-	*l = (struct logger){.original = -1, .records = -1, .life_fd = life_fd, .identity = identity};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return -1;
 	l->records = ends[0];
-	l->original = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if (l->original < 0 || dup2(ends[1], STDERR_FILENO) < 0) {
-		err = errno;
-		if (l->original >= 0)
-			close(l->original);
-		close(ends[0]);
-		close(ends[1]);
-		l->original = l->records = -1;
-		errno = err;
-		return -1;
-	}
-	close(ends[1]);
-	log_to_writer();
-	if (start(l) == 0)
+	*end = ends[1];
+	return 0;
+}
+
+static void forget(struct logger *l)
+{
+	const int saved = errno;
+
+	if (l->original >= 0)
+		close(l->original);
+	if (l->records >= 0)
+		close(l->records);
+	l->original = l->records = -1;
+	errno = saved;
+}
+
+/*
+ * From here on nobody but the writer has the old standard error in its table: where a file's disk hangs, closing it does, and so
+ * does the end of a process that has it open.
+ */
+int logger_start(struct logger *l, int life_fd, const struct identity *identity)
+{
+	int end = -1;
+
+	*l = (struct logger){.records = -1, .life_fd = life_fd, .identity = identity};
+	l->original = park(STDERR_FILENO);
+	if (l->original >= 0 && make_ends(l, &end) == 0 && start(l) == 0 && move_to_stderr(end)) {
+		log_to_writer();
 		return 0;
-	err = errno;
-	restore(l);
-	errno = err;
+	}
+	if (l->pid == 0 && end >= 0)
+		close(end);
+	forget(l);
 	return -1;
 }
 
@@ -171,12 +183,14 @@ void logger_flush(const struct logger *l)
 
 void logger_to_system(struct logger *l)
 {
-	const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	const int null = open("/dev/null", O_WRONLY | O_CLOEXEC), parked = null >= 0 ? park(null) : -1;
 
-	if (null >= 0) {
-		dup3(null, l->original, O_CLOEXEC);
-		close(null);
+	if (parked >= 0) {
+		close(l->original);
+		l->original = parked;
 	}
+	if (null >= 0)
+		close(null);
 	l->to_system = true;
 	log_to_system();
 	say(said_to_system);
@@ -207,23 +221,30 @@ int logger_watch(struct logger *l, uint64_t now_ns)
 	return (int)((l->due_ns - now_ns) / 1000000) + 1;
 }
 
+/* Whether it has ended in time. */
+static bool await_end(const struct logger *l)
+{
+	const int process = l->pid > 0 ? os_watch_process(l->pid) : -1;
+	const bool ended = process >= 0 && await(process);
+
+	if (process >= 0)
+		close(process);
+	if (ended)
+		waitpid(l->pid, NULL, WNOHANG);
+	return ended;
+}
+
 void logger_finish(struct logger *l)
 {
-	int process;
-
 	if (l->original < 0)
 		return;
 	if (l->pid == 0)
-		start(l); /* for what has been said since */
+		start(l);                 /* for what has been said since */
 	shutdown(STDERR_FILENO, SHUT_WR); /* for everybody's copies; what is in it is still read */
-	restore(l);
-	if (l->pid == 0)
-		return;
-	process = os_watch_process(l->pid);
-	if (process >= 0) {
-		await(process);
-		close(process);
+	if (await_end(l)) {
+		log_directly();
+		move_to_stderr(park_copy(l->original));
 	}
-	waitpid(l->pid, NULL, WNOHANG);
+	forget(l);
 	l->pid = 0;
 }

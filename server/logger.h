@@ -15,7 +15,7 @@
 
 struct logger {
 	pid_t pid;    /* 0: none at the moment */
-	int original; /* standard error as it was; -1: it still is, for it never started */
+	int original; /* a socket that holds standard error as it was (park.h); -1: it still is, for it never started */
 	int records;  /* the end that it reads, kept for a replacement */
 	int life_fd;
 	bool to_system;
@@ -42,7 +42,10 @@ bool logger_reaped(struct logger *l, pid_t pid);
 /* Replaces it when that is due. How soon to call again, in ms; -1: there is no need. */
 int logger_watch(struct logger *l, uint64_t now_ns);
 
-/* Lets it write what it has, and waits for that, but not long. What comes then is written by this process itself. */
+/*
+ * Lets it write what it has, and waits for that, but not long. What comes then is written by this process itself; by nobody if the
+ * log hangs.
+ */
 void logger_finish(struct logger *l);
 
 #endif

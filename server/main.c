@@ -111,6 +111,7 @@ static int prepare_access(
 	const struct options *o, const struct identity *identity, struct access *access, char *error, size_t size)
 {
 	*access = (struct access){
+		.starter = getuid(),
 		.serving = identity->uid,
 		.foreign = o->allow_foreign_pidns,
 		.shared = o->shared_ids,

@@ -15,7 +15,7 @@
 namespace
 {
 
-constexpr uid_t STRANGER = 54321, SERVER = 54322, NOBODY = 65534;
+constexpr uid_t STRANGER = 54321, SERVER = 54322, STARTER = 54323, NOBODY = 65534;
 
 class Access : public SfdTest
 {
@@ -58,6 +58,24 @@ class Access : public SfdTest
 			if (pipe < 0 || read(pipe, frame, sizeof frame) != sizeof frame)
 				return 255;
 			return sfd_get_stat(frame);
+		});
+	}
+
+	// The last answer to three opens that are kept.
+	int opens_as(uid_t uid)
+	{
+		return as_user(uid, [&] {
+			unsigned char frame[SFD_MAX_RESP_SIZE];
+			int stat = 255;
+
+			for (int i = 0; i < 3; i++) {
+				const int pipe = sfd_open(srv(), "canary", 0, 0, false);
+
+				if (pipe < 0 || read(pipe, frame, sizeof frame) <= 0)
+					return 255;
+				stat = sfd_get_stat(frame);
+			}
+			return stat;
 		});
 	}
 
@@ -124,6 +142,24 @@ TEST_F(Access, ItsOwnUserIsServed)
 	EXPECT_EQ(EACCES, answer_to(NOBODY, dest.fd()));
 	EXPECT_EQ(1000u, dest.finish().size());
 	EXPECT_EQ(0, connect_as(SERVER));
+}
+
+// Whoever else the operator names; and no limit of users' is his.
+TEST_F(Access, WhoeverStartedItIsServed)
+{
+	const std::string id = std::to_string(STARTER);
+	DaemonOptions options;
+	options.wrapper = {"setpriv", "--reuid", id, "--regid", id, "--clear-groups"};
+	options.more = {"--socket-mode", "0666", "--allow-user", std::to_string(SERVER), "--max-opens-per-user", "1"};
+	ASSERT_EQ(0, chown(daemon().socket_dir().c_str(), STARTER, STARTER));
+	ASSERT_NO_FATAL_FAILURE(start(options));
+	Dest dest({Kind::Pipe, false}, dir());
+
+	EXPECT_EQ(0, answer_to(STARTER, dest.fd()));
+	EXPECT_EQ(EACCES, answer_to(STRANGER, dest.fd()));
+	EXPECT_EQ(1000u, dest.finish().size());
+	EXPECT_EQ(0, opens_as(STARTER));
+	EXPECT_EQ(EDQUOT, opens_as(SERVER));
 }
 
 TEST_F(Access, TheSocketFileIsClosedToOthers)

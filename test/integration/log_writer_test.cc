@@ -68,9 +68,10 @@ class LogWriter : public SfdTest
 		return eventually([&] { return read_whole(log_path()).find(text) != std::string::npos; });
 	}
 
-	// The writer waits for the disk, and has more to write.
+	// The writer waits for the disk, and has more to write. And whoever closes the log would wait as well.
 	void hang()
 	{
+		fs_->hold("flush");
 		fs_->hold("write");
 		ASSERT_TRUE(daemon().signal(SIGUSR1));
 		fs_->await("write");
@@ -98,7 +99,7 @@ TEST_F(LogWriter, OnlyItWaitsForTheDisk)
 {
 	ASSERT_NO_FATAL_FAILURE(serve());
 	ASSERT_NO_FATAL_FAILURE(hang());
-	/* The master says that, and all that is counted, to nobody who would listen. */
+	/* The master says that of a worker, and all that is counted, to nobody who would listen. */
 	ASSERT_NO_FATAL_FAILURE(replace_a_worker());
 	canary();
 	for (int i = 0; i < 2000; i++)
@@ -121,6 +122,7 @@ TEST_F(LogWriter, WritesAllBeforeItEnds)
 	ASSERT_NO_FATAL_FAILURE(serve());
 	ASSERT_NO_FATAL_FAILURE(hang());
 	ASSERT_NO_FATAL_FAILURE(replace_a_worker());
+	canary(); /* by either of them */
 	const pid_t master = daemon().master();
 	ASSERT_TRUE(daemon().signal(SIGTERM));
 	/* It does not wait for a disk for long, its writer does. */
@@ -149,6 +151,18 @@ TEST_F(LogWriter, IsReplaced)
 	ASSERT_TRUE(daemon().signal(SIGUSR1));
 	EXPECT_TRUE(await_line(" restarts=0"));
 	expect_same_workers();
+}
+
+// While it stops, too: what was said to nobody is written all the same.
+TEST_F(LogWriter, IsReplacedAtTheEnd)
+{
+	ASSERT_NO_FATAL_FAILURE(serve());
+	ASSERT_EQ(0, kill(daemon().master(), SIGSTOP));
+	ASSERT_EQ(0, kill(writer_, SIGKILL));
+	ASSERT_TRUE(daemon().signal(SIGTERM));
+	ASSERT_TRUE(daemon().signal(SIGCONT));
+	ASSERT_NO_FATAL_FAILURE(stop(SIGTERM, 0));
+	EXPECT_NE(std::string::npos, read_whole(log_path()).rfind("counters: "));
 }
 
 // Whoever stops all processes of a service at once wants to read what they say then.
