@@ -6,10 +6,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/openat2.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +21,15 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FIRST = 3, SECOND = 4 };
+enum {
+	FIRST = 3,
+	SECOND = 4,
+	LISTINGS_MAX = 64, /* at a time, which a disk that hangs holds up until they are given up */
+};
 
 /*
  * A child that ends with the server, and leaves its signals to it. Of the server's descriptors it has these two, with those
@@ -70,10 +78,9 @@ struct entry {
 };
 
 /* Below the root as the daemon understands it: links lead nowhere else. */
-static int open_beneath(int root, const char *path)
+static int open_beneath(int root, const char *path, unsigned flags)
 {
-	struct open_how how = {
-		.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+	struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
 
 	return (int)syscall(SYS_openat2, root, *path ? path : ".", &how, sizeof how);
 }
@@ -85,7 +92,27 @@ static int by_name(const void *a, const void *b)
 	return x->is_directory != y->is_directory ? y->is_directory - x->is_directory : strcmp(x->name, y->name);
 }
 
-static struct entry *read_entries(DIR *dir, size_t *n)
+/* A link is shown as what it leads to, if that is below the root. False: the entry is not for others. */
+static bool look(int root, const char *path, int dir, const char *name, struct stat *st)
+{
+	char whole[PATH_MAX + NAME_MAX + 2];
+	int fd, err;
+
+	if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	if (S_ISLNK(st->st_mode)) {
+		snprintf(whole, sizeof whole, "%s/%s", path, name);
+		fd = open_beneath(root, whole, O_PATH);
+		err = fd < 0 ? -1 : fstat(fd, st);
+		if (fd >= 0)
+			close(fd);
+		if (err < 0)
+			return false;
+	}
+	return S_ISREG(st->st_mode) || S_ISDIR(st->st_mode);
+}
+
+static struct entry *read_entries(int root, const char *path, DIR *dir, size_t *n)
 {
 	struct entry *all = NULL;
 	size_t room = 0;
@@ -95,9 +122,7 @@ static struct entry *read_entries(DIR *dir, size_t *n)
 	while ((d = readdir(dir)) != NULL) {
 		struct stat st;
 
-		/* A link's name is shown as what it leads to; whether the daemon follows it is seen when it is asked for. */
-		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0 ||
-			fstatat(dirfd(dir), d->d_name, &st, 0) < 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		if (!look(root, path, dirfd(dir), d->d_name, &st))
 			continue;
 		if (*n == room) {
 			struct entry *more = realloc(all, (room = room ? room * 2 : 64) * sizeof *all);
@@ -188,7 +213,7 @@ static void put_page(FILE *out, const char *path, const struct entry *all, size_
 }
 
 /* A file in memory with the page of that directory; or -1 and errno. Closes `fd`. */
-static int make_page(int fd, const char *path)
+static int make_page(int root, int fd, const char *path)
 {
 	int page = memfd_create("page", MFD_CLOEXEC), copy = page < 0 ? -1 : dup(page);
 	FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
@@ -198,7 +223,7 @@ static int make_page(int fd, const char *path)
 
 	if (!dir)
 		goto fail;
-	all = read_entries(dir, &n);
+	all = read_entries(root, path, dir, &n);
 	put_page(out, path, all, n);
 	for (size_t i = 0; i < n; i++)
 		free(all[i].name);
@@ -240,40 +265,69 @@ static void send_answer(int sock, const struct answer *a, int page)
 		_exit(1);
 }
 
-static _Noreturn void list(int sock, int root)
+static _Noreturn void answer(int sock, int root, const struct question *q)
 {
+	struct answer a = {.number = q->number};
+	int fd = open_beneath(root, q->path, O_RDONLY | O_DIRECTORY), page = -1;
+
+	if (fd < 0) {
+		a.err = errno;
+	} else if (!q->only_look) {
+		page = make_page(root, fd, q->path);
+		a.err = page < 0 ? errno : 0;
+	}
+	send_answer(sock, &a, page);
+	_exit(0);
+}
+
+/* What root could see is not for others. */
+static void become_nobody(void)
+{
+	const struct passwd *nobody = geteuid() == 0 ? getpwnam("nobody") : NULL;
+
+	if (geteuid() == 0 &&
+		(!nobody || setgroups(0, NULL) < 0 || setgid(nobody->pw_gid) < 0 || setuid(nobody->pw_uid) < 0))
+		_exit(1);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* which a change of the user takes back */
+}
+
+/* It waits for no disk; for each question a process does. One that waits for too long is ended by its alarm. */
+static _Noreturn void list(int sock, int root, unsigned timeout_ms)
+{
+	const struct itimerval alarm = {.it_value = {timeout_ms / 1000, timeout_ms % 1000 * 1000}};
 	struct question q;
+	const pid_t dispatcher = getpid();
+	int count = 0;
 
-	while (recv(sock, &q, sizeof q, 0) == sizeof q) {
-		struct answer a = {.number = q.number};
-		int fd = open_beneath(root, q.path), page = -1;
+	become_nobody();
+	memset(&q, 0, sizeof q);
+	while (recv(sock, &q, sizeof q - 1, 0) > (ssize_t)offsetof(struct question, path)) {
+		const pid_t pid = fork();
 
-		if (fd < 0) {
-			a.err = errno;
-		} else if (q.only_look) {
-			close(fd);
-		} else {
-			page = make_page(fd, q.path);
-			a.err = page < 0 ? errno : 0;
+		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			setitimer(ITIMER_REAL, &alarm, NULL);
+			if (getppid() == dispatcher)
+				answer(sock, root, &q);
+			_exit(1);
 		}
-		send_answer(sock, &a, page);
-		if (page >= 0)
-			close(page);
+		count += pid > 0;
+		while (count > 0 && waitpid(-1, NULL, count == LISTINGS_MAX ? 0 : WNOHANG) > 0)
+			count--;
 	}
 	_exit(0);
 }
 
-int lister_start(struct lister *l, int root)
+int lister_start(struct lister *l, int root, unsigned timeout_ms)
 {
 	int pair[2];
 
-	l->root = root;
-	l->sock = -1;
+	*l = (struct lister){.sock = -1, .root = root, .timeout_ms = timeout_ms};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -1;
 	l->pid = fork_aside(pair[1], root);
 	if (l->pid == 0)
-		list(FIRST, SECOND);
+		list(FIRST, SECOND, timeout_ms);
 	close(pair[1]);
 	if (l->pid < 0) {
 		close(pair[0]);
@@ -284,7 +338,6 @@ int lister_start(struct lister *l, int root)
 	return 0;
 }
 
-/* One that hangs on a disk ends when that lets go, and is reaped by whoever started the server if not by the server. */
 void lister_stop(struct lister *l)
 {
 	if (l->sock < 0)
@@ -292,7 +345,7 @@ void lister_stop(struct lister *l)
 	close(l->sock);
 	l->sock = -1;
 	kill(l->pid, SIGKILL);
-	waitpid(l->pid, NULL, WNOHANG);
+	waitpid(l->pid, NULL, 0); /* at once: it waits for no disk itself */
 }
 
 int lister_ask(struct lister *l, uint64_t number, const char *path, bool only_look)
@@ -304,7 +357,7 @@ int lister_ask(struct lister *l, uint64_t number, const char *path, bool only_lo
 		return -1;
 	}
 	strncpy(q.path, path, sizeof q.path - 1);
-	return send(l->sock, &q, sizeof q, MSG_NOSIGNAL) < 0 ? -1 : 0;
+	return send(l->sock, &q, offsetof(struct question, path) + strlen(q.path) + 1, MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
 
 bool lister_answer(struct lister *l, uint64_t *number, int *err, int *page, bool *ended)

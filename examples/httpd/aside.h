@@ -15,16 +15,20 @@
 struct lister {
 	int sock; /* readable when there is an answer */
 	int root;
+	unsigned timeout_ms;
 	pid_t pid;
 };
 
-/* `root`: a descriptor of the directory that is served. 0, or -1 and errno. */
-int lister_start(struct lister *l, int root);
+/*
+ * `root`: a descriptor of the directory that is served. `timeout_ms`: after so long nobody waits for an answer any more. What may
+ * be seen is what `nobody` may, if this is root, as with a daemon that root starts. 0, or -1 and errno.
+ */
+int lister_start(struct lister *l, int root, unsigned timeout_ms);
 void lister_stop(struct lister *l);
 
 /*
- * Asks for the page of a directory, or only whether it is one. 0, or -1 and errno: EAGAIN, there are too many questions. The
- * answer comes with the same number.
+ * Asks for the page of a directory, or only whether it is one. 0, or -1 and errno: EAGAIN, too many questions have no answer yet.
+ * The answer comes with the same number, or, where the disk hangs, not at all.
  */
 int lister_ask(struct lister *l, uint64_t number, const char *path, bool only_look);
 

@@ -3,18 +3,20 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-	BODY_ROOM = 4096,      /* behind the header */
-	DRAIN_MS = 2000,       /* for a client to read what it is told, and to go */
-	HALF_CLOSED_MS = 5000, /* for a client that says no more, but may still read */
+	BODY_ROOM = 4096, /* behind the header */
+	DRAIN_MS = 2000,  /* for a client to read what it is told, and to go */
 };
 
 struct conn *conn_new(struct server *s, int fd, const struct sockaddr_in *peer)
@@ -159,6 +161,7 @@ void conn_refuse(struct conn *c, int status)
 	char fields[256], body[256];
 	int len;
 
+	c->is_hungry = false;
 	if (c->sent > 0 || c->is_in_queue) {
 		conn_close(c); /* what has been said cannot be taken back */
 		return;
@@ -235,6 +238,7 @@ void conn_finish(struct conn *c)
 	c->in_len -= used;
 	memmove(c->in, c->in + used, c->in_len);
 	c->looked = c->head_len = 0;
+	c->has_begun = c->in_len > 0;
 	c->state = READ_HEAD;
 	memset(&c->req, 0, offsetof(struct request, path));
 	c->deadline_ms = c->server->now_ms +
@@ -287,11 +291,6 @@ static void start_request(struct conn *c)
 	c->deadline_ms = c->server->now_ms + c->server->options.header_timeout;
 }
 
-static bool says_nothing(const struct conn *c)
-{
-	return c->in_len == 0;
-}
-
 static bool run_head(struct conn *c)
 {
 	const size_t max = c->server->options.max_header;
@@ -319,12 +318,14 @@ static bool run_head(struct conn *c)
 		return true;
 	}
 	if (read_more(c)) {
-		if (c->looked == 0)
+		/* Its first byte begins a request, if only of an empty line. */
+		if (!c->has_begun)
 			c->deadline_ms = c->server->now_ms + c->server->options.header_timeout;
+		c->has_begun = true;
 		return true;
 	}
 	if (c->no_input) {
-		if (says_nothing(c))
+		if (c->in_len == 0)
 			conn_close(c);
 		else
 			conn_refuse(c, 400);
@@ -406,19 +407,45 @@ void conn_event(struct conn *c, uint32_t events)
 		c->readable = true;
 	if (events & EPOLLRDHUP)
 		c->half_closed = true;
-	if (events & (EPOLLHUP | EPOLLERR)) {
+	if (events & (EPOLLHUP | EPOLLERR))
 		conn_close(c);
-	} else if ((events & EPOLLRDHUP) && (c->state == ASK || c->state == SEND || c->state == LIST)) {
-		/* It may have closed, or may only have nothing more to say: who can tell? It gets some time. */
-		c->deadline_ms = c->server->now_ms + HALF_CLOSED_MS;
-	}
+	else if ((events & EPOLLRDHUP) && (c->state == ASK || c->state == SEND))
+		conn_await_daemon(c);
 	conn_run(c);
+}
+
+/*
+ * It may have closed, or may only have nothing more to say: who can tell? If it has gone, that is noticed when something is
+ * sent. So where nothing is, because a disk hangs, it gets some time, and no more.
+ */
+void conn_await_daemon(struct conn *c)
+{
+	c->deadline_ms = c->half_closed ? c->server->now_ms + c->server->options.disk_timeout : UINT64_MAX;
+}
+
+/* Whether it has taken something since the last time, or there is something to take; how long for, the daemon decides. */
+static bool is_served(struct conn *c)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof info;
+	const uint64_t before = c->acked;
+	int waits = 0;
+
+	if (ioctl(c->source.fd, SIOCOUTQ, &waits) == 0 && waits > 0)
+		return true;
+	if (getsockopt(c->source.fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+		c->acked = info.tcpi_bytes_acked;
+	return c->acked != before;
 }
 
 void conn_expire(struct conn *c)
 {
+	if (c->state == SEND && !c->gone && is_served(c)) {
+		conn_await_daemon(c);
+		return;
+	}
 	c->deadline_ms = UINT64_MAX;
-	if (c->state == READ_HEAD && !says_nothing(c) && !c->gone) {
+	if (c->state == READ_HEAD && c->has_begun && !c->gone) {
 		c->head_len = c->in_len;
 		c->req.keep_alive = false;
 		conn_refuse(c, 408);

@@ -17,9 +17,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { KNOWN_MAX = 1024, TRIES_MAX = 5, HALF_CLOSED_MS = 5000, PROGRESS_FROM = 4 << 20 };
+enum { KNOWN_MAX = 1024, TRIES_MAX = 5 };
 
 struct known {
 	char *path;
@@ -68,7 +69,7 @@ static void put(struct conn *c, enum state state, off_t offset, size_t len, cons
 	int r;
 
 	c->state = state;
-	c->deadline_ms = UINT64_MAX;
+	conn_await_daemon(c);
 	if (!server_connect(s)) {
 		conn_refuse(c, 503);
 		return;
@@ -128,8 +129,10 @@ static void add(struct header *h, const char *format, ...)
 static void add_about(struct header *h, const struct conn *c)
 {
 	char date[DATE_SIZE], tag[TAG_SIZE];
+	const time_t now = time(NULL);
 
-	format_date(date, c->info.mtime);
+	/* RFC 9110, 8.8.2.1: not later than the response itself. */
+	format_date(date, c->info.mtime < now ? c->info.mtime : now);
 	format_tag(tag, &c->info);
 	add(h, "Last-Modified: %s\r\nETag: %s\r\nAccept-Ranges: bytes\r\nX-Content-Type-Options: nosniff\r\n", date,
 		tag);
@@ -217,8 +220,6 @@ static void send_part(struct conn *c)
 	iov[1].iov_len = tail.len;
 	opts.hdr_cnt = head.len > 0;
 	opts.trl_cnt = tail.len > 0;
-	if (c->info.file_size > PROGRESS_FROM)
-		opts.flags |= SFD_WANT_PROGRESS;
 	put(c, SEND, r ? (off_t)r->first : 0, len, &opts);
 }
 
@@ -227,6 +228,7 @@ static void send_page(struct conn *c)
 {
 	struct stat st;
 	static struct header head;
+	struct header about = {.len = 0};
 	struct iovec iov = {.iov_base = head.text};
 	const struct sfd_opts opts = {.headers = &iov, .hdr_cnt = 1};
 
@@ -234,10 +236,15 @@ static void send_page(struct conn *c)
 		conn_refuse(c, 500);
 		return;
 	}
-	begin(c, &head, 200);
-	add(&head,
-		"Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\nX-Content-Type-Options: nosniff\r\n\r\n",
+	add(&about,
+		"Content-Type: text/html; charset=utf-8\r\nContent-Length: %lld\r\nX-Content-Type-Options: nosniff\r\n",
 		(long long)st.st_size);
+	if (c->req.is_head) {
+		conn_respond(c, 200, about.text, NULL, 0);
+		return;
+	}
+	begin(c, &head, 200);
+	add(&head, "%s\r\n", about.text);
 	iov.iov_len = head.len;
 	put(c, SEND, 0, 0, &opts);
 }
@@ -274,7 +281,7 @@ static void decide(struct conn *c)
 void file_start(struct conn *c)
 {
 	const struct request *r = &c->req;
-	const bool is_plain = !r->is_head && !r->range.at && !r->if_match.at && !r->if_none_match.at &&
+	const bool is_plain = !r->is_head && !r->range.at && r->if_match.n == 0 && r->if_none_match.n == 0 &&
 			      !r->if_modified_since.at && !r->if_unmodified_since.at;
 	const struct known *k;
 
@@ -291,10 +298,34 @@ void file_start(struct conn *c)
 	}
 }
 
+/* ---- Directories */
+
+/* The page of what there is in place of an index that there is not; or only, is that a directory? */
+static void ask_lister(struct conn *c)
+{
+	struct server *s = c->server;
+
+	if (lister_ask(&s->lister, c->number, c->req.path, !c->is_index) == 0)
+		return;
+	if (errno == EAGAIN)
+		c->is_hungry = s->any_hungry = true;
+	else
+		conn_refuse(c, 503);
+}
+
+static void list(struct conn *c)
+{
+	c->state = LIST;
+	c->deadline_ms = c->server->now_ms + c->server->options.disk_timeout;
+	ask_lister(c);
+}
+
 void file_retry(struct conn *c)
 {
 	c->is_hungry = false;
-	if (c->state == ASK)
+	if (c->state == LIST)
+		ask_lister(c);
+	else if (c->state == ASK)
 		ask(c);
 	else if (c->page >= 0)
 		send_page(c);
@@ -302,28 +333,18 @@ void file_retry(struct conn *c)
 		send_part(c);
 }
 
-/* ---- Directories */
-
-static void ask_lister(struct conn *c, bool only_look)
-{
-	struct server *s = c->server;
-
-	if (lister_ask(&s->lister, c->number, c->req.path, only_look) < 0) {
-		conn_refuse(c, errno == EAGAIN ? 503 : 403);
-		return;
-	}
-	c->state = LIST;
-	c->deadline_ms = s->now_ms + s->options.disk_timeout;
-}
-
 static void redirect(struct conn *c)
 {
 	static char path[3 * PATH_MAX], fields[1 << 15];
+	int n;
 
 	encode_path(path, sizeof path, c->req.path);
-	snprintf(fields, sizeof fields, "Location: /%s/%.*s\r\nContent-Length: 0\r\n", path, (int)c->req.query.len,
+	n = snprintf(fields, sizeof fields, "Location: /%s/%.*s\r\nContent-Length: 0\r\n", path, (int)c->req.query.len,
 		c->req.query.at ? c->req.query.at : "");
-	conn_respond(c, 301, fields, NULL, 0);
+	if (n < 0 || (size_t)n >= sizeof fields)
+		conn_refuse(c, 414);
+	else
+		conn_respond(c, 301, fields, NULL, 0);
 }
 
 void file_listed(struct conn *c, int err, int page)
@@ -338,8 +359,6 @@ void file_listed(struct conn *c, int err, int page)
 		redirect(c);
 	} else if (err) {
 		conn_refuse(c, status_of_error(err));
-	} else if (c->req.is_head) {
-		conn_respond(c, 200, "Content-Type: text/html; charset=utf-8\r\n", NULL, 0);
 	} else {
 		send_page(c);
 	}
@@ -349,10 +368,9 @@ void file_listed(struct conn *c, int err, int page)
 
 static void fail(struct conn *c, int err)
 {
-	if (c->is_index && (err == ENOENT || err == EINVAL))
-		ask_lister(c, false); /* no index: then a page of what there is */
-	else if (!c->is_index && err == EINVAL)
-		ask_lister(c, true); /* no regular file: a directory? */
+	/* No index; or no regular file. */
+	if (err == EINVAL || (c->is_index && err == ENOENT))
+		list(c);
 	else
 		conn_refuse(c, status_of_error(err));
 }
@@ -403,10 +421,7 @@ void file_event(struct conn *c, const struct sfd_event *e)
 	if (e->type == SFD_EV_INFO) {
 		c->info = e->info;
 		c->has_info = true;
-	} else if (e->type == SFD_EV_PROGRESS) {
-		if (c->deadline_ms != UINT64_MAX)
-			c->deadline_ms = c->server->now_ms + HALF_CLOSED_MS;
-	} else {
+	} else if (e->type == SFD_EV_DONE) {
 		c->is_in_queue = false;
 		c->server->in_queue--;
 		if (c->gone) {

@@ -182,33 +182,33 @@ static void accept_some(struct server *s)
 
 /* ---- Time, and the end */
 
-static void restart_lister(struct server *s)
+static void lost_lister(struct server *s)
 {
 	lister_stop(&s->lister);
 	for (struct conn *c = s->conns, *next; c; c = next) {
 		next = c->next;
 		if (c->state != LIST)
 			continue;
-		file_listed(c, ETIMEDOUT, -1);
+		conn_refuse(c, 503);
 		conn_run(c);
 	}
-	if (lister_start(&s->lister, s->root) == 0)
+}
+
+static void start_lister(struct server *s)
+{
+	if (lister_start(&s->lister, s->root, s->options.disk_timeout) == 0)
 		watch(s, &s->lister_source, KIND_LISTER, s->lister.sock, EPOLLIN);
 }
 
 static void tick(struct server *s)
 {
-	bool lister_hangs = false;
-
 	for (struct conn *c = s->conns, *next; c; c = next) {
 		next = c->next;
-		if (c->deadline_ms > s->now_ms)
-			continue;
-		lister_hangs = lister_hangs || c->state == LIST;
-		conn_expire(c);
+		if (c->deadline_ms <= s->now_ms)
+			conn_expire(c);
 	}
-	if (lister_hangs)
-		restart_lister(s);
+	if (s->lister.sock < 0)
+		start_lister(s);
 	if (!s->accepts && !s->stopping)
 		s->accepts = watch(s, &s->listener, KIND_LISTENER, s->listener.fd, EPOLLIN);
 	if (s->daemon > 0 && waitpid(s->daemon, NULL, WNOHANG) == s->daemon) {
@@ -283,7 +283,7 @@ static void take_answers(struct server *s)
 		}
 	}
 	if (ended)
-		restart_lister(s);
+		lost_lister(s);
 }
 
 static void feed_hungry(struct server *s)
@@ -389,8 +389,9 @@ static int start(struct server *s)
 		return complain(o->directory, strerror(errno));
 	raise_limit(o);
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (s->epoll < 0 || !files_init(s) || lister_start(&s->lister, s->root) < 0 || log_start(log_fd) < 0 ||
-		!block_signals(s) || !watch(s, &s->lister_source, KIND_LISTER, s->lister.sock, EPOLLIN))
+	if (s->epoll < 0 || !files_init(s) || lister_start(&s->lister, s->root, o->disk_timeout) < 0 ||
+		log_start(log_fd) < 0 || !block_signals(s) ||
+		!watch(s, &s->lister_source, KIND_LISTER, s->lister.sock, EPOLLIN))
 		return complain("cannot start", strerror(errno));
 	if (!o->name && start_daemon(s) < 0)
 		return -1;

@@ -161,6 +161,19 @@ static int read_path(struct request *r, struct text t)
 	return 0;
 }
 
+/* RFC 9110, 7.2, and RFC 3986, 3.2.2: a name or an address, and perhaps a port. It may be empty. */
+static bool is_host(struct text t)
+{
+	for (size_t i = 0; i < t.len; i++) {
+		const char c = t.at[i];
+
+		if (c == '\0' || !((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+					 strchr("-._~%!$&'()*+;=:[]", c)))
+			return false;
+	}
+	return true;
+}
+
 static int read_target(struct request *r, struct text t)
 {
 	const char *mark;
@@ -171,12 +184,17 @@ static int read_target(struct request *r, struct text t)
 	}
 	/* The form that is for proxies, and to be understood nevertheless. */
 	if (t.len >= 7 && strncasecmp(t.at, "http://", 7) == 0) {
+		struct text host = {t.at + 7, 0};
+
 		t.at += 7;
 		t.len -= 7;
 		while (t.len > 0 && t.at[0] != '/' && t.at[0] != '?') {
 			t.at++;
 			t.len--;
+			host.len++;
 		}
+		if (host.len == 0 || !is_host(host))
+			return 400;
 		if (t.len == 0 || t.at[0] == '?')
 			t = (struct text){"/", 1};
 	}
@@ -247,10 +265,12 @@ static int read_connection(struct request *r, struct text value)
 
 	while (next_element(&value, &option)) {
 		if (same(option, "close"))
-			r->keep_alive = false;
-		else if (same(option, "keep-alive") && !r->is_11)
+			r->wants_close = true;
+		else if (same(option, "keep-alive"))
 			r->keep_alive = true;
 	}
+	if (r->wants_close)
+		r->keep_alive = false;
 	return 0;
 }
 
@@ -284,19 +304,30 @@ static int read_expect(struct request *r, struct text value)
 	return 0;
 }
 
+static int read_list(struct texts *list, struct text value)
+{
+	if (list->n == FIELDS_MAX)
+		return 400;
+	list->at[list->n++] = value;
+	return 0;
+}
+
 static int read_field(struct request *r, struct text name, struct text value, unsigned *hosts)
 {
 	const struct {
 		const char *name;
 		struct text *where;
-	} kept[] = {{"Range", &r->range}, {"If-Range", &r->if_range}, {"If-Match", &r->if_match},
-		{"If-None-Match", &r->if_none_match}, {"If-Modified-Since", &r->if_modified_since},
+	} kept[] = {{"Range", &r->range}, {"If-Range", &r->if_range}, {"If-Modified-Since", &r->if_modified_since},
 		{"If-Unmodified-Since", &r->if_unmodified_since}};
 
 	if (same(name, "Host")) {
 		*hosts += 1;
-		return memchr(value.at, ' ', value.len) ? 400 : 0;
+		return is_host(value) ? 0 : 400;
 	}
+	if (same(name, "If-Match"))
+		return read_list(&r->if_match, value);
+	if (same(name, "If-None-Match"))
+		return read_list(&r->if_none_match, value);
 	if (same(name, "Connection"))
 		return read_connection(r, value);
 	if (same(name, "Content-Length"))
@@ -391,6 +422,7 @@ int request_parse(struct request *r, const char *buf, size_t len)
 
 enum step {
 	STEP_SIZE,
+	STEP_BLANK,
 	STEP_EXTENSION,
 	STEP_SIZE_END,
 	STEP_DATA,
@@ -406,6 +438,20 @@ void body_start(struct body_state *b, const struct request *r)
 		.kind = r->body, .left = r->body == BODY_LENGTH ? r->body_length : 0, .step = STEP_SIZE};
 }
 
+/* White space before an extension, or before nothing, is "bad" but allowed (RFC 9112, 7.1.1). */
+static int eat_size_end(struct body_state *b, char c)
+{
+	if (c == '\r')
+		b->step = STEP_SIZE_END;
+	else if (c == ';')
+		b->step = STEP_EXTENSION;
+	else if ((c == ' ' || c == '\t') && ++b->line <= CHUNK_LINE_MAX)
+		b->step = STEP_BLANK;
+	else
+		return 400;
+	return BODY_MORE;
+}
+
 static int eat_size(struct body_state *b, char c)
 {
 	int digit = hex_digit(c);
@@ -417,10 +463,7 @@ static int eat_size(struct body_state *b, char c)
 	}
 	if (b->line == 0)
 		return 400;
-	if (c != '\r' && c != ';' && c != ' ' && c != '\t')
-		return 400;
-	b->step = c == '\r' ? STEP_SIZE_END : STEP_EXTENSION;
-	return BODY_MORE;
+	return eat_size_end(b, c);
 }
 
 /* Fields after the last chunk, up to an empty line. */
@@ -441,6 +484,8 @@ static int eat_one(struct body_state *b, char c)
 	switch (b->step) {
 	case STEP_SIZE:
 		return eat_size(b, c);
+	case STEP_BLANK:
+		return eat_size_end(b, c);
 	case STEP_EXTENSION:
 		if (c == '\r')
 			b->step = STEP_SIZE_END;

@@ -14,12 +14,19 @@ struct text {
 	size_t len;
 };
 
+/* A list may come in several fields. */
+enum { FIELDS_MAX = 4 };
+struct texts {
+	struct text at[FIELDS_MAX];
+	size_t n;
+};
+
 enum body { BODY_NONE, BODY_LENGTH, BODY_CHUNKED };
 
 struct request {
 	bool is_head;
 	bool is_11;
-	bool keep_alive;
+	bool keep_alive, wants_close;
 	bool expects_continue;
 	bool is_whole; /* all fields were understood */
 	enum body body;
@@ -27,7 +34,7 @@ struct request {
 	struct text line;            /* the request line, for the log */
 	struct text query;           /* from its '?' on */
 	struct text range, if_range; /* and the fields that matter to a file server */
-	struct text if_match, if_none_match;
+	struct texts if_match, if_none_match;
 	struct text if_modified_since, if_unmodified_since;
 	bool is_directory;   /* the path ends with a slash, or is empty */
 	char path[PATH_MAX]; /* decoded, without "." and "..", and without a slash at its beginning */

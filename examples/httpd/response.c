@@ -115,8 +115,8 @@ static bool is_weak(struct text t)
 	return t.len > 2 && memcmp(t.at, "W/", 2) == 0;
 }
 
-/* Whether the list names the file. A weak tag counts only where that is enough. */
-static bool names(struct text list, const char *tag, bool weak_counts)
+/* Whether a part of the list names the file. A weak tag counts only where that is enough. */
+static bool part_names(struct text list, const char *tag, bool weak_counts)
 {
 	const size_t len = strlen(tag);
 
@@ -138,20 +138,29 @@ static bool names(struct text list, const char *tag, bool weak_counts)
 	return false;
 }
 
+static bool names(const struct texts *list, const char *tag, bool weak_counts)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		if (part_names(list->at[i], tag, weak_counts))
+			return true;
+	}
+	return false;
+}
+
 int check_conditions(const struct request *r, const struct sfd_file_info *info)
 {
 	char tag[TAG_SIZE];
 	time_t date;
 
 	format_tag(tag, info);
-	if (r->if_match.at) {
-		if (!names(r->if_match, tag, false))
+	if (r->if_match.n > 0) {
+		if (!names(&r->if_match, tag, false))
 			return 412;
 	} else if (read_date(r->if_unmodified_since, &date) && info->mtime > date) {
 		return 412;
 	}
-	if (r->if_none_match.at)
-		return names(r->if_none_match, tag, true) ? 304 : 0;
+	if (r->if_none_match.n > 0)
+		return names(&r->if_none_match, tag, true) ? 304 : 0;
 	return read_date(r->if_modified_since, &date) && info->mtime <= date ? 304 : 0;
 }
 
@@ -160,14 +169,12 @@ int check_conditions(const struct request *r, const struct sfd_file_info *info)
 static bool is_what_if_range_says(const struct request *r, const struct sfd_file_info *info)
 {
 	char tag[TAG_SIZE];
-	time_t date;
 
 	if (!r->if_range.at)
 		return true;
+	/* A date is true of whatever a file was in that second. Who has it from us has a tag as well. */
 	format_tag(tag, info);
-	if (r->if_range.len > 0 && r->if_range.at[0] == '"')
-		return r->if_range.len == strlen(tag) && memcmp(r->if_range.at, tag, r->if_range.len) == 0;
-	return read_date(r->if_range, &date) && date == info->mtime;
+	return r->if_range.len == strlen(tag) && memcmp(r->if_range.at, tag, r->if_range.len) == 0;
 }
 
 static const char *read_position(const char *at, const char *end, uint64_t *out, bool *is_there)

@@ -58,10 +58,12 @@ struct conn {
 	enum state state;
 	bool readable;              /* reading has not said EAGAIN since the last event */
 	bool half_closed, no_input; /* the client says no more; and all it has said has been read */
+	bool has_begun;             /* something of the next request has come */
 	bool gone, cancelled;
 	bool is_hungry;   /* waits for room in the queue */
 	bool is_in_queue; /* the daemon has the socket: nobody else writes, and nobody closes */
 	uint64_t deadline_ms;
+	uint64_t acked; /* bytes, of who says no more */
 
 	char *in; /* server->options.max_header bytes, and some */
 	size_t in_len, looked, head_len;
@@ -115,6 +117,9 @@ void conn_run(struct conn *c);
 /* What epoll says, and what the time is. */
 void conn_event(struct conn *c, uint32_t events);
 void conn_expire(struct conn *c);
+
+/* The daemon has been asked, and decides how long anything may take; but for who says no more, see there. */
+void conn_await_daemon(struct conn *c);
 
 /* Ends the request with a response of the server's own, or with the end of the connection if the daemon has begun one. */
 void conn_refuse(struct conn *c, int status);

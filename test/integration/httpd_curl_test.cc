@@ -11,6 +11,7 @@
 #include <random>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <thread>
 
 namespace
 {
@@ -392,9 +393,107 @@ TEST_F(Httpd, DisksThatHang)
 	fs.hold("getattr");
 	EXPECT_EQ("504", get("/slow/dir/"));
 	EXPECT_EQ("200", get("/hot"));
+	/* Pages of other directories are made meanwhile. */
+	ASSERT_EQ(0, mkdir(in_site("fine").c_str(), 0755));
+	const Fd waiting = connect_raw();
+	const std::string request = "GET /slow/dir/ HTTP/1.1\r\nHost: x\r\n\r\n";
+	const uint64_t held = fs.held("getattr");
+	ASSERT_EQ(static_cast<ssize_t>(request.size()), send(waiting, request.data(), request.size(), 0));
+	fs.await("getattr", held + 1);
+	EXPECT_EQ("200", get("/fine/"));
+	EXPECT_EQ("301", get("/fine"));
 	fs.release();
 	EXPECT_EQ("200", get("/slow/dir/"));
 	EXPECT_EQ("200", get("/"));
+}
+
+TEST_F(Httpd, PagesForMany)
+{
+	ASSERT_EQ(0, mkdir(in_site("dir").c_str(), 0755));
+	start({"--max-connections", "400"});
+	for (const char *target : {"/dir/", "/dir"}) {
+		const std::string request =
+			std::string("GET ") + target + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+		std::vector<Fd> all;
+
+		for (int i = 0; i < 300; i++)
+			all.push_back(connect_raw());
+		for (const Fd &fd : all)
+			ASSERT_EQ(static_cast<ssize_t>(request.size()), send(fd, request.data(), request.size(), 0));
+		for (const Fd &fd : all)
+			ASSERT_EQ(0U,
+				read_to_end(fd).find(std::string("HTTP/1.1 ") + (request[8] == '/' ? "200" : "301")));
+	}
+}
+
+// A page tells of nothing that cannot be had.
+TEST_F(Httpd, PagesTellOfWhatIsServed)
+{
+	ASSERT_EQ(0, mkdir(in_site("dir").c_str(), 0755));
+	ASSERT_EQ(0, mkdir(in_site("hidden").c_str(), 0711));
+	add("dir/file", 12345);
+	ASSERT_EQ(0, symlink("/etc/passwd", in_site("dir/outside").c_str()));
+	ASSERT_EQ(0, symlink("../../../etc/passwd", in_site("dir/above").c_str()));
+	ASSERT_EQ(0, symlink("/dir/file", in_site("dir/inside").c_str()));
+	start();
+	EXPECT_EQ("200", get("/dir/"));
+	EXPECT_EQ(std::string::npos, got().find("outside"));
+	EXPECT_EQ(std::string::npos, got().find("above"));
+	for (const char *name : {"file", "inside"}) {
+		const std::string row =
+			find_match(got(), ("<tr><td><a href=\"./" + std::string(name) + "\".*?</tr>").c_str())[0];
+
+		EXPECT_NE(std::string::npos, row.find("12.1 KiB")) << row;
+		EXPECT_FALSE(find_match(row, "20[0-9]{2}-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]").empty()) << row;
+		EXPECT_EQ("200", get("/dir/" + std::string(name)));
+		EXPECT_EQ("200", get("/dir/"));
+	}
+	/* Root may look into it, and nobody else. */
+	EXPECT_EQ(geteuid() == 0 ? "403" : "200", get("/hidden/"));
+}
+
+// Who has said all it will may take its time to read.
+TEST_F(Httpd, WhoSaysNoMore)
+{
+	const std::string content = add("large", 4000000);
+	start({"--disk-timeout", "300"});
+	const Fd fd = connect_raw();
+	const std::string request = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
+	std::string all;
+	char buf[100000];
+
+	ASSERT_EQ(static_cast<ssize_t>(request.size()), send(fd, request.data(), request.size(), 0));
+	ASSERT_EQ(0, shutdown(fd, SHUT_WR));
+	for (ssize_t n; await(fd, POLLIN) != 0 && (n = recv(fd, buf, sizeof buf, 0)) > 0;) {
+		all.append(buf, static_cast<size_t>(n));
+		std::this_thread::sleep_for(30ms); /* that is 1.2 s at least */
+	}
+	EXPECT_TRUE(same_content(content, all.substr(all.find("\r\n\r\n") + 4)));
+}
+
+TEST_F(Httpd, EmptyLinesAreNoRequest)
+{
+	start({"--header-timeout", "500", "--keep-alive-timeout", "500"});
+	const Fd fd = connect_raw();
+	const Deadline soon(5s);
+
+	while (!soon.passed() && send(fd, "\r\n", 2, MSG_NOSIGNAL) == 2 && await(fd, POLLIN, 100ms) == 0)
+		continue;
+	EXPECT_FALSE(soon.passed());
+	EXPECT_EQ(0U, read_to_end(fd).find("HTTP/1.1 408 "));
+}
+
+TEST_F(Httpd, LongRedirects)
+{
+	ASSERT_EQ(0, mkdir(in_site("dir").c_str(), 0755));
+	start({"--max-header", "60000"});
+	for (const size_t n : {1000U, 30000U, 40000U, 59000U}) {
+		const std::string all =
+			talk("GET /dir?" + std::string(n, 'q') + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+
+		EXPECT_EQ(0U, all.find(n < 32000 ? "HTTP/1.1 301 " : "HTTP/1.1 414 ")) << n;
+		EXPECT_NE(std::string::npos, all.find("\r\n\r\n")) << n;
+	}
 }
 
 TEST_F(Httpd, GracefulStop)
