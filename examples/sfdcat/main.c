@@ -21,6 +21,7 @@
  */
 #include "sfdcat.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -68,6 +69,13 @@ static bool is_write_error(const struct app *a, const struct file *f)
 	}
 }
 
+static bool is_ignored(int signo)
+{
+	struct sigaction sa;
+
+	return sigaction(signo, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN;
+}
+
 static void report_failure(struct app *a, struct file *f, int stat, bool sending)
 {
 	const char *text;
@@ -78,7 +86,7 @@ static void report_failure(struct app *a, struct file *f, int stat, bool sending
 		f->state = FILE_NEW;
 	text = explain(a, f);
 	a->stop = (sending && is_write_error(a, f)) || (a->queue && daemon_is_gone(a));
-	if (sending && (stat == EPIPE || stat == ECONNRESET)) {
+	if (sending && (stat == EPIPE || stat == ECONNRESET) && !is_ignored(SIGPIPE)) {
 		a->signo = SIGPIPE; /* as cat, which dies of it; silently */
 		return;
 	}
@@ -86,11 +94,12 @@ static void report_failure(struct app *a, struct file *f, int stat, bool sending
 		json_line(a, f, text);
 	if (a->json && a->mode == MODE_SEND)
 		return;
-	if (sending && is_write_error(a, f))
-		complain("standard output: %s",
-			stat == EINVAL ? "Of no kind that a file can be sent to" : sfd_strstat(stat));
+	if (!sending || !is_write_error(a, f))
+		complain_of(f->name, text);
+	else if (stat == EBADF || stat == EINVAL)
+		complain("standard output: %s", stat == EBADF ? text : "Of no kind that a file can be sent to");
 	else
-		complain("%s: %s", f->name, text);
+		complain("write error: %s", text);
 }
 
 /* 0, a status, or EINTR: then there is nothing to be said of it. `*sending`: whether it got so far. */
@@ -157,13 +166,12 @@ static void fill_standard_descriptors(void)
 /* Those that would end us. What is ignored (nohup(1), say) stays ignored. */
 static int catch_signals(void)
 {
-	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-	struct sigaction sa;
+	static const int signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP};
 	sigset_t set;
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-		if (sigaction(signals[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
+		if (!is_ignored(signals[i]))
 			sigaddset(&set, signals[i]);
 	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
@@ -183,6 +191,18 @@ static void cancel_all(struct app *a)
 	}
 }
 
+/* With what a daemon that was killed has left there. */
+static void remove_dir(const char *path)
+{
+	DIR *dir = opendir(path);
+
+	for (const struct dirent *d; dir && (d = readdir(dir)) != NULL;)
+		unlinkat(dirfd(dir), d->d_name, 0);
+	if (dir)
+		closedir(dir);
+	rmdir(path);
+}
+
 static void finish(struct app *a)
 {
 	if (a->signo)
@@ -193,7 +213,7 @@ static void finish(struct app *a)
 	if (a->daemon > 0)
 		sfd_shutdown(a->daemon);
 	if (a->made_dir[0])
-		rmdir(a->made_dir);
+		remove_dir(a->made_dir);
 	if (fflush(stdout) != 0 && !a->signo) {
 		complain("standard output: %s", strerror(errno));
 		a->failed = true;

@@ -100,6 +100,8 @@ int open_here(struct app *a, struct file *f)
 	while (f->fd < 0 && errno == EWOULDBLOCK && !a->signo && (pause_for(a, PAUSE_MS), true));
 	if (f->fd < 0 || fstat(f->fd, &st) < 0)
 		return errno;
+	if (is_input && (fcntl(f->fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
+		return EBADF; /* also where there was none: fill_standard_descriptors() */
 	if (!S_ISREG(st.st_mode))
 		return S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
 	/* Some files of /proc say that they are empty, and are not. Nothing can be promised of them. */

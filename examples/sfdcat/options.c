@@ -12,8 +12,8 @@ enum { OPT_RANGE = 256, OPT_STAT, OPT_PROGRESS, OPT_NO_PROGRESS, OPT_RATE, OPT_H
 
 static const char help[] =
 	"Usage: sfdcat [-s NAME] [OPTION]... [FILE]...\n"
-	"Writes files to standard output; a sendfiled daemon moves the bytes. Without FILE, or for -: standard input, if\n"
-	"that is a regular file.\n"
+	"Writes files to standard output; a sendfiled daemon moves the bytes. Without FILE, or for -: standard input.\n"
+	"Only regular files can be sent: no pipes, terminals, devices, or files of /proc that say that they are empty.\n"
 	"\n"
 	"  -s, --server NAME   use the daemon of that name; FILEs are below its root.\n"
 	"                      Without it a private daemon is started (SFD_DAEMON names its program)\n"
@@ -30,14 +30,14 @@ static const char help[] =
 	"                      seconds; file_hex if the name is not UTF-8\n"
 	"      --help, --version\n"
 	"\n"
-	"Exit status: 0, 1 if something could not be written (or is not hot), 2 for a wrong command line.\n";
+	"Exit status: 0; 1 if something could not be written (or is not hot), or for a wrong command line.\n";
 
 static int usage_error(const char *what, const char *value)
 {
 	if (what)
 		complain("%s: '%s'", what, value);
 	fputs("Try 'sfdcat --help' for more information.\n", stderr);
-	return EXIT_USAGE;
+	return EXIT_PROBLEM;
 }
 
 /* Digits only. Returns what is behind them; NULL: there are none, or too many. */

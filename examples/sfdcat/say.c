@@ -32,6 +32,47 @@ void complain(const char *format, ...)
 	fputc('\n', stderr);
 }
 
+static bool is_control(char c)
+{
+	return (unsigned char)c < 0x20 || c == 0x7f;
+}
+
+/* As cat does: a terminal obeys what some names hold, and a shell takes apart others. */
+static void put_quoted(FILE *out, const char *name)
+{
+	static const char controls[] = "\a\b\t\n\v\f\r";
+	static const char specials[] = " !\"#$&'()*;<=>?[\\]^`{|}";
+	bool plain = *name != '\0' && !strpbrk(name, specials);
+
+	for (const char *s = name; *s; s++)
+		plain = plain && !is_control(*s);
+	if (plain || (strchr(name, '\'') && !strpbrk(name, "!\"$\\`\1\2\3\4\5\6\a\b\t\n\v\f\r\33\177"))) {
+		fprintf(out, plain ? "%s" : "\"%s\"", name);
+		return;
+	}
+	fputc('\'', out);
+	for (const char *s = name; *s; s++) {
+		const char *known = strchr(controls, *s);
+
+		if (known)
+			fprintf(out, "'$'\\%c''", "abtnvfr"[known - controls]);
+		else if (is_control(*s))
+			fprintf(out, "'$'\\%03o''", (unsigned char)*s);
+		else if (*s == '\'')
+			fputs("'\\''", out);
+		else
+			fputc(*s, out);
+	}
+	fputc('\'', out);
+}
+
+void complain_of(const char *name, const char *text)
+{
+	fputs("sfdcat: ", stderr);
+	put_quoted(stderr, name);
+	fprintf(stderr, ": %s\n", text);
+}
+
 /* The length of the UTF-8 character there, of which RFC 3629 allows the form; 0: it is none. */
 static size_t utf8_length(const unsigned char *s)
 {

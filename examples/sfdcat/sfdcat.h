@@ -20,7 +20,7 @@ enum {
 /* Beside the library's statuses, which are smaller. */
 enum { SAME_FILE = 0x2000 };
 
-enum exit_status { EXIT_OK, EXIT_PROBLEM, EXIT_USAGE };
+enum exit_status { EXIT_OK, EXIT_PROBLEM }; /* cat knows no third */
 
 enum mode { MODE_SEND, MODE_STAT, MODE_HOT };
 
@@ -88,6 +88,8 @@ int parse_options(struct app *a, int argc, char *argv[]);
 
 double now(void);
 __attribute__((format(printf, 1, 2))) void complain(const char *format, ...);
+/* Of a file; its name is quoted for a shell if it needs that. */
+void complain_of(const char *name, const char *text);
 void json_line(const struct app *a, const struct file *f, const char *error);
 void print_stat(const struct file *f);
 void draw_bar(struct app *a, const struct file *f);

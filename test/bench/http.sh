@@ -9,6 +9,7 @@
 #	test/bench/http.sh BUILD		ROUNDS (7) and SECONDS_EACH (3) in the environment
 set -eu
 
+export SFD_DAEMON="${SFD_DAEMON:-$1/sendfiled}"
 build=$1 rounds=${ROUNDS:-7} seconds=${SECONDS_EACH:-3}
 for program in wrk nginx curl; do
 	command -v $program >/dev/null || { echo "$program is missing: 'make deps-bench-http' installs it" >&2; exit 1; }

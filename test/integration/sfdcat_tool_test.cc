@@ -85,15 +85,41 @@ TEST_F(Sfdcat, WhatItCannotRead)
 	EXPECT_NE(std::string::npos, r.text.find("sfdcat: missing: No such file or directory\n")) << r.text;
 	EXPECT_NE(std::string::npos, r.text.find("sfdcat: dir: Is a directory\n")) << r.text;
 	EXPECT_TRUE(same_content(content_, read_whole(path("out")))) << "the others come all the same";
-	EXPECT_EQ(2, shell("cat --frobnicate file").status);
-	EXPECT_EQ(2, shell("cat --range 9-1 file").status);
-	EXPECT_EQ(2, shell("cat --limit-rate fast file").status);
+	EXPECT_EQ(1, shell("cat --frobnicate file").status);
+	EXPECT_EQ(1, shell("cat --range 9-1 file").status);
+	EXPECT_EQ(1, shell("cat --limit-rate fast file").status);
 	const ShellResult same = shell("cp file out; cat out >>out");
 	EXPECT_EQ(1, same.status);
 	EXPECT_NE(std::string::npos, same.text.find("input file is output file")) << same.text;
 	const ShellResult missing = shell("cat -s no-such-daemon -S . file");
 	EXPECT_EQ(1, missing.status);
 	EXPECT_NE("", missing.text);
+}
+
+// Word for word, but for the name of the program.
+TEST_F(Sfdcat, SaysWhatCatSays)
+{
+	const char *const commands[] = {"missing", "dir", "''", "'a b'", "\"it's\"", "\"it's \\$5\"",
+		"\"$(printf 'a\\033[1mb\\nc')\"", "file/x", "file >&-", "file >/dev/full", "missing dir 'no\ttab'",
+		"locked"};
+
+	ASSERT_EQ(0, mkdir(path("dir").c_str(), 0755));
+	ASSERT_EQ(0, symlink("locked", path("locked").c_str())); /* to itself */
+	for (const char *command : commands) {
+		const ShellResult theirs = shell(std::string("LC_ALL=C command cat ") + command),
+				  ours = shell(std::string("cat ") + command);
+		std::string text = ours.text;
+
+		for (size_t at = 0; (at = text.find("sfdcat: ", at)) != std::string::npos;)
+			text.erase(at, 3);
+		EXPECT_EQ(theirs.text, text) << command;
+		EXPECT_EQ(theirs.status, ours.status) << command;
+	}
+	EXPECT_EQ("sfdcat: -: Bad file descriptor\n", shell("cat - <&-").text);
+	/* SIGPIPE is ignored. */
+	const ShellResult closed = shell("trap '' PIPE; { cat file; echo $? >status; } | true; command cat status");
+	EXPECT_NE(std::string::npos, closed.text.find("sfdcat: write error: Broken pipe\n")) << closed.text;
+	EXPECT_EQ('1', closed.text[closed.text.size() - 2]);
 }
 
 TEST_F(Sfdcat, StatJsonAndHot)
@@ -122,13 +148,15 @@ TEST_F(Sfdcat, LimitRate)
 TEST_F(Sfdcat, Interrupted)
 {
 	write_whole(path("text"), std::string(300000, 'x'));
-	Beside cat({BUILD_DIR "/examples/sfdcat", path("text"), path("text")},
-		{"SFD_DAEMON=" BUILD_DIR "/sendfiled", "TMPDIR=" + path("")});
+	for (const int signo : {SIGINT, SIGQUIT, SIGTERM, SIGHUP}) {
+		Beside cat({BUILD_DIR "/examples/sfdcat", path("text"), path("text")},
+			{"SFD_DAEMON=" BUILD_DIR "/sendfiled", "TMPDIR=" + path("")});
 
-	EXPECT_FALSE(cat.await_text("xxx", 30s).empty());
-	const int status = cat.end(SIGINT);
-	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT) << status;
-	EXPECT_EQ("file\ntext\n", shell("ls").text) << "its daemon's directory is left";
+		EXPECT_FALSE(cat.await_text("xxx", 30s).empty());
+		const int status = cat.end(signo);
+		EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == signo) << status;
+		EXPECT_EQ("file\ntext\n", shell("ls").text) << "its daemon's directory is left";
+	}
 }
 
 // script(1) gives a program a terminal, which makes "\r\n" of each "\n".
