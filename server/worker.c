@@ -49,6 +49,7 @@ struct worker {
 	struct inbox inbox;
 	uint64_t stand_by_until; /* 0: not standing by */
 	uint64_t looked_ns;      /* when requests were looked for last */
+	uint64_t tell_ns;        /* not before: that it receives nothing */
 	uint64_t review_ns;      /* when to see whether helpers have died, */
 	bool review_jobs;        /* or now */
 	bool got_requests;       /* woken for them in this round */
@@ -184,6 +185,21 @@ static bool is_full(const struct worker *w)
 	       w->config->worker_transfers;
 }
 
+enum { TELL_EACH_S = 60 };
+
+/* Whoever sends files that hang in close(2) can fill a worker; who reads the log can find out whose they are (fuse, lsof). */
+static void tell_if_clogged(struct worker *w, uint64_t now)
+{
+	const unsigned backlog = closer_backlog();
+
+	if (backlog < w->config->worker_transfers / 2 || now < w->tell_ns)
+		return;
+	w->tell_ns = now + TELL_EACH_S * UINT64_C(1000000000);
+	log_line(LOG_LEVEL_WARNING,
+		"worker %u receives no requests: %u descriptors wait to be closed, for a file system or a peer that does not answer",
+		w->config->slot, backlog);
+}
+
 /*
  * While users compete half of the workers serve them. If one user could keep all of them busy, and his own processes besides,
  * the others' would wait for a processor, for milliseconds. Should those that serve stand still the rest comes back.
@@ -277,6 +293,8 @@ static int arrange_requests(struct worker *w)
 	else if (w->stand_by_until <= now)
 		w->stand_by_until = 0;
 	w->got_requests = false;
+	if (is_full(w))
+		tell_if_clogged(w, now);
 	if (w->stand_by_until > 0 || is_full(w)) {
 		loop_unwatch(&w->engine.loop, &w->requests);
 		return 0;

@@ -17,8 +17,10 @@
 #include <iterator>
 #include <poll.h>
 #include <pwd.h>
+#include <sched.h>
 #include <sstream>
 #include <string>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -700,6 +702,92 @@ TEST_F(Cli, HangupEndsNothing)
 }
 
 // ---- In the background
+
+// Of its own: a private /dev with a system log in it, which is this test.
+class SystemLog : public Cli
+{
+      protected:
+	void SetUp() override
+	{
+		Cli::SetUp();
+		if (geteuid() != 0)
+			GTEST_SKIP() << "only root can give the daemon another /dev/log";
+		sockaddr_un sa = {};
+
+		fs::create_directory(dir_ + "/dev");
+		std::ofstream(dir_ + "/dev/null");
+		sa.sun_family = AF_UNIX;
+		snprintf(sa.sun_path, sizeof sa.sun_path, "%s/dev/log", dir_.c_str());
+		log_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		ASSERT_EQ(0, bind(log_, reinterpret_cast<sockaddr *>(&sa), sizeof sa));
+		ASSERT_EQ(0, chmod(sa.sun_path, 0666));
+	}
+	void TearDown() override
+	{
+		if (log_ >= 0)
+			close(log_);
+		Cli::TearDown();
+	}
+
+	// In the daemon, before it is one.
+	void use_own_dev() const
+	{
+		const std::string dev = dir_ + "/dev";
+
+		if (unshare(CLONE_NEWNS) < 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) < 0 ||
+			mount("/dev/null", (dev + "/null").c_str(), nullptr, MS_BIND, nullptr) < 0 ||
+			mount(dev.c_str(), "/dev", nullptr, MS_BIND | MS_REC, nullptr) < 0)
+			_exit(126);
+	}
+
+	// The next line with that in it.
+	std::string await_line(const std::string &part) const
+	{
+		pollfd p = {log_, POLLIN, 0};
+		char line[4096];
+
+		while (poll(&p, 1, 10000) > 0) {
+			const ssize_t n = recv(log_, line, sizeof line, 0);
+			const std::string got(line, static_cast<size_t>(n > 0 ? n : 0));
+
+			if (got.find(part) != std::string::npos)
+				return got;
+		}
+		return "";
+	}
+
+	int log_ = -1;
+};
+
+TEST_F(SystemLog, GetsTheLinesOfADaemonInTheBackground)
+{
+	Args args = daemon_args();
+
+	args.push_back("-d");
+	ASSERT_EQ(0, run(args, [this] { use_own_dev(); }).status) << err();
+	EXPECT_NE(std::string::npos, err().find("ready\n")) << "until it serves, standard error gets them";
+	const pid_t daemon = children_of(getpid()).at(0);
+	kill(daemon, SIGUSR1);
+	EXPECT_EQ(0U, await_line("counters: ").find("<30>sendfiled[test]: counters: ")); /* daemon.info */
+	kill(workers_of(daemon).at(0), SIGKILL);
+	EXPECT_EQ(0U, await_line("killed by signal 9").find("<28>sendfiled[test]: worker 0 ")); /* daemon.warning */
+	/* Nobody reads: it is told of what was lost, and not waited for. */
+	for (int i = 0; i < 300; i++) {
+		kill(daemon, SIGUSR1);
+		ASSERT_EQ(0, i % 100 == 0 ? run(ping_args()).status : 0) << err();
+		std::this_thread::sleep_for(std::chrono::milliseconds(1)); /* signals that come together are one */
+	}
+	EXPECT_NE("", await_line("counters: "));
+	for (bool told = false; !told;) {
+		kill(daemon, SIGUSR1);
+		const std::string line = await_line("");
+
+		ASSERT_NE("", line);
+		told = line.find("lines lost, because the log was full: ") != std::string::npos;
+	}
+	EXPECT_EQ(0, stop(daemon));
+	EXPECT_EQ(0U, await_line("counters: ").find("<30>"));
+}
 
 TEST_F(Cli, DaemonizeReturnsWhenItServes)
 {

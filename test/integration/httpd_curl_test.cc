@@ -452,6 +452,59 @@ TEST_F(Httpd, PagesTellOfWhatIsServed)
 	EXPECT_EQ(geteuid() == 0 ? "403" : "200", get("/hidden/"));
 }
 
+// Before its body a client waits to hear that it is wanted.
+TEST_F(Httpd, Continue)
+{
+	add("a", 10);
+	start({"--header-timeout", "500"});
+	const Fd fd = connect_raw(), stalled = connect_raw();
+	const std::string head = "GET /a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n",
+			  expecting = head + "Expect: 100-continue\r\n\r\n", part = head + "\r\nhel";
+	char buf[64] = "";
+
+	ASSERT_EQ(static_cast<ssize_t>(expecting.size()), send(fd, expecting.data(), expecting.size(), 0));
+	ASSERT_NE(0, await(fd, POLLIN));
+	const std::string answer = "HTTP/1.1 100 Continue\r\n\r\n";
+	ASSERT_EQ(static_cast<ssize_t>(answer.size()), recv(fd, buf, sizeof buf, 0));
+	EXPECT_EQ(answer, buf);
+	ASSERT_EQ(5, send(fd, "hello", 5, 0));
+	EXPECT_EQ(0U, read_to_end(fd).find("HTTP/1.1 200 "));
+	/* One whose body does not come is not waited for. */
+	ASSERT_EQ(static_cast<ssize_t>(part.size()), send(stalled, part.data(), part.size(), 0));
+	EXPECT_EQ(0U, read_to_end(stalled).find("HTTP/1.1 408 "));
+}
+
+// A table of requests that no two readers need understand in the same way: each is refused, and the connection closed.
+TEST_F(Httpd, Malformed)
+{
+	add("a", 10);
+	start();
+	const std::string get = "GET /a HTTP/1.1\r\n", host = "Host: x\r\n";
+	const std::pair<std::string, const char *> table[] = {{"\x16\x03\x01\r\n", "400"}, {"GET /a\r\n", "400"},
+		{"GET /a HTTP/1.1 x\r\n" + host, "400"}, {"GET  /a HTTP/1.1\r\n" + host, "400"},
+		{"G{T /a HTTP/1.1\r\n" + host, "400"}, {"GET a HTTP/1.1\r\n" + host, "400"}, {get, "400"},
+		{get + host + host, "400"}, {get + "Host: a b\r\n", "400"}, {get + host + "A : b\r\n", "400"},
+		{get + host + " folded\r\n", "400"}, {get + host + "A: b\nC: d\r\n", "400"},
+		{get + host + "A: b\rc\r\n", "400"}, {get + host + "no colon\r\n", "400"},
+		{get + host + std::string("A: \0\r\n", 6), "400"}, {get + host + "Content-Length: -1\r\n", "400"},
+		{get + host + "Content-Length: 1, 2\r\n", "400"},
+		{get + host + "Content-Length: 1\r\nContent-Length: 2\r\n", "400"},
+		{get + host + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", "400"},
+		{get + host + "Transfer-Encoding: gzip\r\n", "501"}, {"GET /a HTTP/2.0\r\n" + host, "505"},
+		{"GET http:///a HTTP/1.1\r\n" + host, "400"}};
+
+	for (const auto &[request, status] : table) {
+		const std::string all = talk(request + "\r\n");
+
+		EXPECT_EQ(0U, all.find(std::string("HTTP/1.1 ") + status + " ")) << request;
+		EXPECT_NE(std::string::npos, all.find("\r\nConnection: close\r\n")) << request;
+		EXPECT_EQ(all.find("HTTP/1.1 "), all.rfind("HTTP/1.1 ")) << "one response: " << request;
+	}
+	const std::string chunks = get + host + "Transfer-Encoding: chunked\r\n\r\n";
+	for (const char *body : {"x\r\n", "5 6\r\nhello\r\n", "5\nhello", "5\r\nhelloX", "-5\r\n", "0\r\nA\nB"})
+		EXPECT_EQ(0U, talk(chunks + body).find("HTTP/1.1 400 ")) << body;
+}
+
 // Who has said all it will may take its time to read.
 TEST_F(Httpd, WhoSaysNoMore)
 {
