@@ -279,8 +279,7 @@ static int bind_to_process(struct transfer *t, int process)
 		return 0;
 	if (process == OS_PROCESS_ENDED)
 		return ESRCH;
-	t->process = process == OS_PROCESS_UNSAID ? os_watch_process(t->owner.pid)
-						  : fcntl(process, F_DUPFD_CLOEXEC, 0);
+	t->process = process == OS_PROCESS_UNSAID ? os_watch_process(t->owner.pid) : fcntl(process, F_DUPFD_CLOEXEC, 0);
 	return t->process < 0 && errno != ENOSYS && errno != EPERM ? errno : 0; /* which a container may say */
 }
 
