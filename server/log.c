@@ -122,10 +122,12 @@ static size_t format_record(char *record, enum log_level level, const char *text
 void log_record(const char *record, size_t n)
 {
 	char text[64], before[LOG_RECORD_MAX];
+	size_t len;
 
 	if (lost > 0) {
 		snprintf(text, sizeof text, "lines lost, because the log was full: %lu", lost);
-		if (put(before, format_record(before, LOG_LEVEL_WARNING, text)))
+		len = format_record(before, LOG_LEVEL_WARNING, text);
+		if (put(before, len))
 			lost = 0;
 	}
 	if (!put(record, n))

@@ -294,7 +294,7 @@ static void become_nobody(void)
 /* It waits for no disk; for each question a process does. One that waits for too long is ended by its alarm. */
 static _Noreturn void list(int sock, int root, unsigned timeout_ms)
 {
-	const struct itimerval alarm = {.it_value = {timeout_ms / 1000, timeout_ms % 1000 * 1000}};
+	const struct itimerval alarm = {.it_value = {timeout_ms / 1000, (suseconds_t)(timeout_ms % 1000) * 1000}};
 	struct question q;
 	const pid_t dispatcher = getpid();
 	int count = 0;
