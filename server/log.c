@@ -139,11 +139,13 @@ void log_line(enum log_level level, const char *format, ...)
 	char text[LOG_RECORD_MAX], escaped[LOG_RECORD_MAX - PREFIX_SIZE - 8], record[LOG_RECORD_MAX];
 	const int saved = errno;
 	va_list ap;
+	size_t n;
 
 	va_start(ap, format);
 	vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
 	escape(escaped, sizeof escaped, text);
-	log_record(record, format_record(record, level, escaped));
+	n = format_record(record, level, escaped);
+	log_record(record, n);
 	errno = saved;
 }
