@@ -8,6 +8,7 @@
 #include "server.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -90,7 +91,31 @@ static void forget_daemon(struct server *s)
 	s->lost = false;
 }
 
-static char private_dir[] = "/tmp/sfd-httpd.XXXXXX";
+static char private_dir[64];
+
+/* The path of a socket has room for 107 bytes (unix(7)). */
+static bool make_private_dir(void)
+{
+	static const char pattern[] = "/sfd-httpd.XXXXXX";
+	const char *tmp = getenv("TMPDIR");
+
+	if (!tmp || strlen(tmp) + sizeof pattern > sizeof private_dir)
+		tmp = "/tmp";
+	snprintf(private_dir, sizeof private_dir, "%s%s", tmp, pattern);
+	return mkdtemp(private_dir) != NULL;
+}
+
+/* With what a daemon that was killed has left there. */
+static void remove_private_dir(void)
+{
+	DIR *dir = opendir(private_dir);
+
+	for (const struct dirent *d; dir && (d = readdir(dir)) != NULL;)
+		unlinkat(dirfd(dir), d->d_name, 0);
+	if (dir)
+		closedir(dir);
+	rmdir(private_dir);
+}
 
 static int start_daemon(struct server *s)
 {
@@ -99,14 +124,14 @@ static int start_daemon(struct server *s)
 		"--idle-timeout", timeout, NULL};
 
 	snprintf(timeout, sizeof timeout, "%u", s->options.send_timeout);
-	if (!mkdtemp(private_dir))
+	if (!make_private_dir())
 		return complain(private_dir, strerror(errno));
 	s->options.name = "httpd";
 	s->options.sockdir = private_dir;
 	s->daemon = sfd_spawnv(argv, 10000);
 	if (s->daemon > 0)
 		return 0;
-	rmdir(private_dir);
+	remove_private_dir();
 	return complain("cannot start sendfiled", strerror(errno));
 }
 
@@ -115,7 +140,7 @@ static void stop_daemon(struct server *s)
 	if (s->daemon <= 0)
 		return;
 	sfd_shutdown(s->daemon);
-	rmdir(private_dir);
+	remove_private_dir();
 }
 
 /* ---- Accepting */
@@ -213,7 +238,7 @@ static void tick(struct server *s)
 		s->accepts = watch(s, &s->listener, KIND_LISTENER, s->listener.fd, EPOLLIN);
 	if (s->daemon > 0 && waitpid(s->daemon, NULL, WNOHANG) == s->daemon) {
 		complain("sendfiled", "has ended");
-		rmdir(private_dir);
+		remove_private_dir();
 		s->daemon = 0;
 		s->exit_status = 1;
 		s->stopping = true;
@@ -424,6 +449,8 @@ int main(int argc, char *argv[])
 	while (s.conns) {
 		struct conn *c = s.conns;
 
+		if (c->is_in_queue && c->state == SEND)
+			conn_log(c); /* its response ends here, in the middle */
 		c->is_in_queue = false;
 		c->gone = true;
 		conn_run(c);

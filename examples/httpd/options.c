@@ -21,7 +21,8 @@ static const char usage[] =
 	"      --send-timeout MS        for a client that takes nothing (default 30000)\n"
 	"      --disk-timeout MS        for a disk to say what a file is, or what a directory holds (default 30000)\n"
 	"      --max-header BYTES       (default 16384)\n"
-	"      --help                   this\n";
+	"      --help                   this\n\n"
+	"SIGTERM and SIGINT let responses end, for ten seconds at most; a second one does not wait.\n";
 
 enum { OPT_MAX_CONNECTIONS = 256, OPT_HEADER, OPT_KEEP_ALIVE, OPT_SEND, OPT_DISK, OPT_MAX_HEADER, OPT_HELP };
 

@@ -52,9 +52,14 @@ class Hostile : public SfdTest
 
 	std::vector<pid_t> all_processes()
 	{
-		std::vector<pid_t> all = children_of(daemon().master());
+		std::vector<pid_t> all = {daemon().master()};
 
-		all.push_back(daemon().master());
+		/* Those that close for a worker are its children. */
+		for (size_t i = 0; i < all.size(); i++) {
+			const std::vector<pid_t> more = children_of(all[i]);
+
+			all.insert(all.end(), more.begin(), more.end());
+		}
 		return all;
 	}
 

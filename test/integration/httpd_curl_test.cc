@@ -23,6 +23,7 @@ class Httpd : public BoundedTest
 	{
 		BoundedTest::SetUp();
 		alarm(120);
+		ASSERT_EQ(0, mkdir(path("tmp").c_str(), 0755));
 		if (exit_status(run({"curl", "--version"})) != 0)
 			GTEST_SKIP() << "no curl";
 		/* Started as root, the daemon is somebody else. */
@@ -35,6 +36,7 @@ class Httpd : public BoundedTest
 			EXPECT_EQ(0, server_->end(SIGTERM)) << server_->text();
 		}
 		server_.reset();
+		EXPECT_EQ(0, rmdir(path("tmp").c_str())) << "something is left there, of its daemon perhaps";
 		BoundedTest::TearDown();
 	}
 
@@ -56,8 +58,8 @@ class Httpd : public BoundedTest
 
 		args.insert(args.end(), more.begin(), more.end());
 		args.push_back(path("site"));
-		server_ =
-			std::make_unique<Beside>(args, std::vector<std::string>{"SFD_DAEMON=" BUILD_DIR "/sendfiled"});
+		server_ = std::make_unique<Beside>(
+			args, std::vector<std::string>{"SFD_DAEMON=" BUILD_DIR "/sendfiled", "TMPDIR=" + path("tmp")});
 		const auto m = server_->await_text("on (http://[^:]*:([0-9]+))/\n", 30s);
 		ASSERT_FALSE(m.empty()) << server_->text();
 		url_ = m[1];
