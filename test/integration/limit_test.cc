@@ -5,10 +5,12 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <ctime>
 #include <fcntl.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 extern "C" {
@@ -22,6 +24,45 @@ namespace
 class Limit : public SfdTest
 {
       protected:
+	static constexpr uid_t USER = 54321; // nobody's in particular
+
+	// As a user who may change the limits of its processes, which root may not everywhere.
+	void begin_as_user(int max)
+	{
+		const std::string id = std::to_string(USER);
+		const timespec times[2] = {{time(nullptr) + 1000, 0}, {1000000000, 0}};
+		DaemonOptions options;
+
+		options.workers = 1;
+		options.more = {"-n", std::to_string(max)};
+		/* For its own file, whose access time is not due, a worker needs no helper, nor a pipe from one. */
+		ASSERT_EQ(0, utimensat(AT_FDCWD, in_root("canary").c_str(), times, 0));
+		if (is_root()) {
+			options.wrapper = {"setpriv", "--reuid", id, "--regid", id, "--clear-groups"};
+			ASSERT_EQ(0, chown(daemon().socket_dir().c_str(), USER, USER));
+			ASSERT_EQ(0, chown(in_root("canary").c_str(), USER, USER));
+		}
+		ASSERT_NO_FATAL_FAILURE(start(options));
+	}
+
+	static void set_limit(pid_t pid, size_t fds)
+	{
+		const pid_t child = fork();
+		int status = -1;
+		rlimit limit;
+
+		if (child == 0) {
+			if (is_root() && (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0))
+				_exit(1);
+			if (prlimit(pid, RLIMIT_NOFILE, nullptr, &limit) < 0)
+				_exit(2);
+			limit.rlim_cur = fds > 0 ? fds : limit.rlim_max;
+			_exit(prlimit(pid, RLIMIT_NOFILE, &limit, nullptr) == 0 ? 0 : 3);
+		}
+		ASSERT_TRUE(await_exit(child, &status));
+		ASSERT_EQ(0, status);
+	}
+
 	void begin(int max, unsigned workers)
 	{
 		DaemonOptions options;
@@ -134,6 +175,43 @@ TEST_F(Limit, UnreadStatusHoldsItsPlace)
 	pipes.clear();
 	expect_idle(1s);
 	canary();
+}
+
+// Somebody takes a worker's descriptors away while it serves, as an operator may with prlimit(1). Requests fail, and each is told.
+TEST_F(Limit, OutOfDescriptorsAtAnyPoint)
+{
+	ASSERT_NO_FATAL_FAILURE(begin_as_user(100));
+	const pid_t worker = daemon().workers().at(0);
+	const size_t idle = count_fds(std::to_string(worker));
+	unsigned told = 0, failed = 0;
+
+	for (size_t more = 0; more < 12; more++) {
+		ASSERT_NO_FATAL_FAILURE(set_limit(worker, idle + more));
+		for (int i = 0; i < 5; i++) {
+			Dest dest({i % 2 ? Kind::Tcp : Kind::Pipe, false}, dir());
+			dest.start_reading();
+			Fd status(i < 4 ? sfd_send(srv(), "canary", dest.fd(), 0, 0, false)
+					: sfd_open(srv(), "canary", 0, 0, false));
+			unsigned char frame[SFD_MAX_RESP_SIZE];
+
+			/* Where not even the pipe that tells came in, it ends. */
+			ASSERT_NE(0, await(status, POLLIN)) << idle << " and " << more;
+			if (read(status, frame, sizeof frame) > 0) {
+				told++;
+				failed += sfd_get_stat(frame) != SFD_STAT_OK;
+			} else {
+				failed++;
+			}
+			status.reset();
+			dest.finish();
+		}
+	}
+	ASSERT_NO_FATAL_FAILURE(set_limit(worker, 0));
+	EXPECT_GT(told, 0U);
+	EXPECT_GT(failed, 0U) << "it was never short of any";
+	canary();
+	expect_same_workers();
+	expect_idle();
 }
 
 // Whether this user may raise its hard limit on open files: found out in a child, which keeps the change.

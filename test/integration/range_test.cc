@@ -121,6 +121,37 @@ TEST_F(Range, BeyondFourGiBInASparseFile)
 	check("sparse", 4 * GiB - 1, 2, std::string(2, '\0'));
 }
 
+// Its last bytes are there at once, and whoever has asked for all of it can change his mind.
+TEST_F(Range, OfTerabytesWithoutData)
+{
+	constexpr off_t TERABYTES = off_t{8} << 40;
+
+	add_file("sparse", 0);
+	if (truncate(in_root("sparse").c_str(), TERABYTES) < 0)
+		GTEST_SKIP() << "no such files here: " << strerror(errno);
+	check("sparse", TERABYTES - 100, 0, std::string(100, '\0'));
+	check("sparse", TERABYTES / 2, 3000, std::string(3000, '\0'));
+
+	Ends pipe = make_pipe();
+	sfd_file_info info;
+	char bytes[65536];
+	const Fd status(sfd_send(srv(), "sparse", pipe.in, 0, 0, false));
+	pipe.in.reset();
+	ASSERT_TRUE(read_info(status, &info));
+	EXPECT_EQ(static_cast<uint64_t>(TERABYTES), info.size);
+	for (size_t got = 0; got < 4 << 20;) {
+		const ssize_t n = read(pipe.out, bytes, sizeof bytes);
+
+		ASSERT_GT(n, 0);
+		got += static_cast<size_t>(n);
+	}
+	ASSERT_TRUE(sfd_cancel(srv(), info.txnid));
+	const Outcome o = read_rest(status, info);
+	EXPECT_EQ(ECANCELED, o.stat());
+	EXPECT_GE(o.total(), uint64_t{4} << 20);
+	EXPECT_LT(o.total(), uint64_t{1} << 30);
+}
+
 TEST_F(Range, WhatNoFileCanHaveFailsAtOnce)
 {
 	check_refused("file", -1, 0, EINVAL);
