@@ -12,7 +12,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum {
 	QUANTUM_FIRST = 128 * 1024,      /* what a transfer may move on arrival, */
@@ -21,6 +23,7 @@ enum {
 	AT_A_TURN = 8,  /* or, while users compete, and then it is told at the end of the datagram */
 	/* While somebody has a descriptor of a process open, the next one takes Linux half the time. */
 	SENDER_MS = 20,
+	REFUSAL_MS = 100, /* which takes some us: who takes longer hangs */
 };
 
 /* A datagram that was received, until all of its requests have been begun. It stands in the journal's slot of its number. */
@@ -403,19 +406,58 @@ static void let_go(struct inbox *in, struct delivery *d)
 	fdpass_drop(&d->m);
 }
 
+/*
+ * To tell somebody that he is refused, and to close what he has sent, is to touch what may hold on to a worker for good: a pipe whose
+ * lock he has, and gives up when a file system of his own lets him. So one worker at a time does it for all who are not served at
+ * all. If that one does not come back from it this is false for the others: they tell nothing, and leave the closing to other processes.
+ */
+static bool begin_refusing(struct inbox *in)
+{
+	_Atomic uint32_t *refusing = &in->config.stats[0].refusing;
+	const uint64_t begin = clock_now_ns();
+
+	for (;;) {
+		uint32_t who = 0;
+
+		if (atomic_compare_exchange_strong(refusing, &who, in->self))
+			return true;
+		if (who == in->hung)
+			return false;
+		if (clock_now_ns() - begin > REFUSAL_MS * UINT64_C(1000000))
+			in->hung = who;
+		sched_yield();
+	}
+}
+
+static void end_refusing(struct inbox *in)
+{
+	atomic_compare_exchange_strong(&in->config.stats[0].refusing, &(uint32_t){in->self}, 0);
+}
+
+static void drop_later(struct delivery *d)
+{
+	for (unsigned i = 0; i < d->m.nfds; i++)
+		closer_close_later(fdpass_take(&d->m, i));
+}
+
 /* True when nothing of it is left. */
 static bool work_on(struct inbox *in, struct delivery *d)
 {
 	struct journal_pen *pen = in->config.pen;
+	const bool refuses = d->err == EACCES, may_refuse = refuses && begin_refusing(in);
 	bool goes_on = true;
 
 	journal_use_slot(pen, (unsigned)(d - in->all));
 	stats_client(in->config.engine->own, d->m.owner.uid, d->m.owner.pid);
 	closer_gather();
-	if (!d->is_begun)
+	if (refuses && !may_refuse) {
+		drop_later(d);
+		goes_on = false;
+	} else if (!d->is_begun) {
 		goes_on = begin(in, d);
-	else if (d->c)
+	} else if (d->c) {
 		d->c->corked = true;
+	}
 	if (goes_on) {
 		run_some(in, d);
 		goes_on = d->cursor.count > 0 && !(d->c && d->c->gone);
@@ -428,6 +470,8 @@ static bool work_on(struct inbox *in, struct delivery *d)
 		channel_uncork(d->c);
 	if (d->c && !goes_on)
 		channel_release(d->c);
+	if (may_refuse)
+		end_refusing(in);
 	journal_turn(pen, JOURNAL_NONE);
 	if (!goes_on) {
 		journal_forget_datagram(pen, d->m.len);
@@ -448,7 +492,10 @@ static void tell_operator(struct inbox *in, const struct delivery *d)
 
 int inbox_init(struct inbox *in, const struct inbox_config *config)
 {
-	*in = (struct inbox){.config = *config, .all = calloc(JOURNAL_SLOTS, sizeof *in->all), .sender = -1};
+	*in = (struct inbox){.config = *config,
+		.all = calloc(JOURNAL_SLOTS, sizeof *in->all),
+		.sender = -1,
+		.self = (uint32_t)getpid()};
 	if (!in->all)
 		return -1;
 	turns_init(&in->turns);

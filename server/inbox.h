@@ -34,7 +34,8 @@ struct inbox {
 	unsigned waiting, fds; /* datagrams, and descriptors in them */
 	int sender;            /* the process that sent the last one, kept for a while; -1: none */
 	uint64_t sender_ns;    /* since when */
-	struct mail cancels;   /* gathered for all other workers */
+	uint32_t self, hung; /* our process; and the one that a stranger's descriptors hold on to, as far as is known */
+	struct mail cancels; /* gathered for all other workers */
 };
 
 /* 0, or -1 and ENOMEM. */

@@ -37,6 +37,7 @@ struct stats {
 	_Alignas(64) counter active; /* transfers now: what --max-transfers bounds */
 	_Atomic uint32_t
 		polling; /* of the first column only: the slot, plus one, of the worker that polls; see loop.h */
+	_Atomic uint32_t refusing;   /* of the first column only: the process that refuses a stranger; see inbox.c */
 	_Atomic unsigned generation; /* which of the slot's workers this is; the master's to write */
 	counter client;              /* whose request is being worked on: uid << 32 | pid */
 	counter refusals;            /* channels kept only because a refusal could not be written yet */

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Workers that a client makes the kernel hold on to: each is replaced, and told of, while the client still does so.
 #include "test/support/cold_fixture.h"
+#include "test/support/datagram.h"
 #include "test/support/queue.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -142,6 +145,42 @@ TEST_F(Stuck, InASocket)
 	EXPECT_NE(0, await(status, POLLIN));
 }
 
+// Somebody who is not served at all holds up one worker, by the pipe on which he is to be told so; and closing it would, too.
+TEST_F(Stuck, ByAStranger)
+{
+	constexpr uid_t STRANGER = 54322;
+	Ends locked = make_pipe();
+
+	if (!is_root())
+		GTEST_SKIP() << "only root can take another user's part";
+	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "0", "--socket-mode", "0666"}, 2));
+	const pid_t child = hang_on(locked);
+	for (int i = 0; i < 20; i++) {
+		const pid_t stranger = fork();
+		int status = -1;
+
+		if (stranger == 0) {
+			alarm(50);
+			if (setgroups(0, nullptr) < 0 || setresgid(STRANGER, STRANGER, STRANGER) < 0 ||
+				setresuid(STRANGER, STRANGER, STRANGER) < 0)
+				_exit(1);
+			const Bytes bytes = Datagram().add(make_request(WIRE_OP_PING, "")).bytes();
+			_exit(send_bytes(daemon().connect(), bytes, std::vector<int>(1 + i % 3, locked.in)) == 0 ? 0
+														 : 2);
+		}
+		ASSERT_TRUE(await_exit(stranger, &status));
+		ASSERT_EQ(0, status);
+		canary();
+	}
+	/* Nobody has been replaced: it is as if there were one worker less. */
+	expect_same_workers();
+	int status = -1;
+	fs().release();
+	EXPECT_TRUE(await_exit(child, &status));
+	locked.in.reset();
+	expect_idle();
+}
+
 // One after the other, as many as there are places for: the master never waits, and the last one is not replaced.
 TEST_F(Stuck, AgainAndAgain)
 {
@@ -151,16 +190,25 @@ TEST_F(Stuck, AgainAndAgain)
 	limit(150);
 	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "1000"}, 1));
 
+	/* The one that is not stuck yet; 0: there is none. (Numbers of processes begin anew now and then.) */
+	const auto at_work = [&] {
+		for (const pid_t pid : daemon().workers()) {
+			if (std::count(workers.begin(), workers.end(), pid) == 0)
+				return pid;
+		}
+		return pid_t{0};
+	};
 	for (int i = 0; i <= PLACES; i++) {
-		const pid_t worker = daemon().workers().back();
+		const pid_t worker = at_work();
 
+		ASSERT_GT(worker, 0);
 		locked.push_back(make_pipe());
 		children.push_back(hang_on(locked.back()));
 		channels.emplace_back(sfd_send(srv(), "canary", locked.back().in, 0, 0, false));
 		ASSERT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
 		workers.push_back(worker);
 		if (i < PLACES) {
-			ASSERT_TRUE(eventually([&] { return daemon().workers().back() != worker; }));
+			ASSERT_TRUE(eventually([&] { return at_work() > 0; }));
 			canary();
 		}
 	}
