@@ -280,14 +280,18 @@ static _Noreturn void answer(int sock, int root, const struct question *q)
 	_exit(0);
 }
 
-/* What root could see is not for others. */
-static void become_nobody(void)
+/* What root could see is not for others: it becomes who a daemon that root starts serves as (sendfiled(8), -u). */
+static void become_ordinary(void)
 {
-	const struct passwd *nobody = geteuid() == 0 ? getpwnam("nobody") : NULL;
+	const struct passwd *user;
 
-	if (geteuid() == 0 &&
-		(!nobody || setgroups(0, NULL) < 0 || setgid(nobody->pw_gid) < 0 || setuid(nobody->pw_uid) < 0))
-		_exit(1);
+	if (geteuid() == 0) {
+		user = getpwnam("sendfiled");
+		if (!user)
+			user = getpwnam("nobody");
+		if (!user || setgroups(0, NULL) < 0 || setgid(user->pw_gid) < 0 || setuid(user->pw_uid) < 0)
+			_exit(1);
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* which a change of the user takes back */
 }
 
@@ -299,7 +303,7 @@ static _Noreturn void list(int sock, int root, unsigned timeout_ms)
 	const pid_t dispatcher = getpid();
 	int count = 0;
 
-	become_nobody();
+	become_ordinary();
 	memset(&q, 0, sizeof q);
 	while (recv(sock, &q, sizeof q - 1, 0) > (ssize_t)offsetof(struct question, path)) {
 		const pid_t pid = fork();

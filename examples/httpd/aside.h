@@ -21,7 +21,7 @@ struct lister {
 
 /*
  * `root`: a descriptor of the directory that is served. `timeout_ms`: after so long nobody waits for an answer any more. What may
- * be seen is what `nobody` may, if this is root, as with a daemon that root starts. 0, or -1 and errno.
+ * be seen is, if this is root, what an ordinary user may, as with a daemon that root starts. 0, or -1 and errno.
  */
 int lister_start(struct lister *l, int root, unsigned timeout_ms);
 void lister_stop(struct lister *l);
