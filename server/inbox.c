@@ -431,7 +431,9 @@ static bool begin_refusing(struct inbox *in)
 
 static void end_refusing(struct inbox *in)
 {
-	atomic_compare_exchange_strong(&in->config.stats[0].refusing, &(uint32_t){in->self}, 0);
+	uint32_t self = in->self;
+
+	atomic_compare_exchange_strong(&in->config.stats[0].refusing, &self, 0);
 }
 
 static void drop_later(struct delivery *d)

@@ -200,7 +200,9 @@ static int reap(struct master *m, int *status)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, status, WNOHANG)) > 0) {
-		atomic_compare_exchange_strong(&m->stats[0].refusing, &(uint32_t){(uint32_t)pid}, 0);
+		uint32_t gone = (uint32_t)pid;
+
+		atomic_compare_exchange_strong(&m->stats[0].refusing, &gone, 0);
 		for (unsigned i = 0; i < m->config->workers; i++) {
 			if (m->children[i].pid == pid)
 				return (int)i;
