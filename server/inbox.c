@@ -6,6 +6,7 @@
 #include "server/extras.h"
 #include "server/fault.h"
 #include "server/fdpass.h"
+#include "server/os/process.h"
 #include "server/request.h"
 #include "server/transfer.h"
 
@@ -38,7 +39,6 @@ struct delivery {
 	bool is_begun;          /* `c` and `cursor` are set */
 	struct channel *c;      /* where they report; NULL: nowhere. One reference */
 	unsigned place, queued; /* what counts of it in its user's share */
-	unsigned fds;           /* that came with it */
 };
 
 /* ---- Messages for another worker */
@@ -398,10 +398,10 @@ static void keep_sender(struct inbox *in, int process)
 /* What it holds is given back; the channel is released when that has told. */
 static void let_go(struct inbox *in, struct delivery *d)
 {
+	in->fds -= fdpass_count(&d->m);
 	if (d->m.process >= 0)
 		keep_sender(in, d->m.process);
-	d->m.process = -1;
-	in->fds -= d->fds;
+	d->m.process = OS_PROCESS_UNSAID;
 	turns_done(&d->turn);
 	fdpass_drop(&d->m);
 }
@@ -413,27 +413,31 @@ static void let_go(struct inbox *in, struct delivery *d)
  */
 static bool begin_refusing(struct inbox *in)
 {
-	_Atomic uint32_t *refusing = &in->config.stats[0].refusing;
-	const uint64_t begin = clock_now_ns();
+	uint64_t since = clock_now_ns();
+	uint32_t holder = 0;
 
 	for (;;) {
 		uint32_t who = 0;
 
-		if (atomic_compare_exchange_strong(refusing, &who, in->self))
+		if (atomic_compare_exchange_strong(&in->config.stats[0].refusing, &who, in->self)) {
+			in->hung = 0; /* whoever it was has come back, or has ended */
 			return true;
+		}
 		if (who == in->hung)
 			return false;
-		if (clock_now_ns() - begin > REFUSAL_MS * UINT64_C(1000000))
+		if (who != holder) {
+			holder = who;
+			since = clock_now_ns();
+		} else if (clock_now_ns() - since > REFUSAL_MS * UINT64_C(1000000)) {
 			in->hung = who;
+		}
 		sched_yield();
 	}
 }
 
 static void end_refusing(struct inbox *in)
 {
-	uint32_t self = in->self;
-
-	atomic_compare_exchange_strong(&in->config.stats[0].refusing, &self, 0);
+	atomic_store(&in->config.stats[0].refusing, 0);
 }
 
 static void drop_later(struct delivery *d)
@@ -538,8 +542,7 @@ bool inbox_receive(struct inbox *in, int sock)
 	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d->m) < 0)
 		return false;
 	in->waiting++;
-	d->fds = fdpass_count(&d->m);
-	in->fds += d->fds;
+	in->fds += fdpass_count(&d->m);
 	d->h = (struct wire_header){.count = 0};
 	d->c = NULL;
 	d->queued = 0;

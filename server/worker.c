@@ -284,6 +284,7 @@ static uint64_t stand_by_ns(unsigned slot)
 /* Starts or stops to wait for requests, as it is good for all. -1 and errno. */
 static int arrange_requests(struct worker *w)
 {
+	const bool full = is_full(w);
 	uint64_t now = w->engine.loop.now_ns;
 
 	if (w->got_requests && w->round_requests < HELPED && is_spare(w))
@@ -293,9 +294,9 @@ static int arrange_requests(struct worker *w)
 	else if (w->stand_by_until <= now)
 		w->stand_by_until = 0;
 	w->got_requests = false;
-	if (is_full(w))
+	if (full)
 		tell_if_clogged(w, now);
-	if (w->stand_by_until > 0 || is_full(w)) {
+	if (w->stand_by_until > 0 || full) {
 		loop_unwatch(&w->engine.loop, &w->requests);
 		return 0;
 	}

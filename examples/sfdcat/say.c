@@ -32,22 +32,20 @@ void complain(const char *format, ...)
 	fputc('\n', stderr);
 }
 
-static bool is_control(char c)
-{
-	return (unsigned char)c < 0x20 || c == 0x7f;
-}
-
 /* As cat does: a terminal obeys what some names hold, and a shell takes apart others. */
 static void put_quoted(FILE *out, const char *name)
 {
-	static const char controls[] = "\a\b\t\n\v\f\r";
-	static const char specials[] = " !\"#$&'()*;<=>?[\\]^`{|}";
-	bool plain = *name != '\0' && !strpbrk(name, specials);
+	static const char controls[] = "\a\b\t\n\v\f\r", specials[] = " !\"#$&'()*;<=>?[\\]^`{|}";
+	bool has_control = false;
 
 	for (const char *s = name; *s; s++)
-		plain = plain && !is_control(*s);
-	if (plain || (strchr(name, '\'') && !strpbrk(name, "!\"$\\`\1\2\3\4\5\6\a\b\t\n\v\f\r\33\177"))) {
-		fprintf(out, plain ? "%s" : "\"%s\"", name);
+		has_control = has_control || (unsigned char)*s < 0x20 || *s == 0x7f;
+	if (*name != '\0' && !has_control && !strpbrk(name, specials)) {
+		fputs(name, out);
+		return;
+	}
+	if (!has_control && strchr(name, '\'') && !strpbrk(name, "!\"$\\`")) {
+		fprintf(out, "\"%s\"", name);
 		return;
 	}
 	fputc('\'', out);
@@ -56,7 +54,7 @@ static void put_quoted(FILE *out, const char *name)
 
 		if (known)
 			fprintf(out, "'$'\\%c''", "abtnvfr"[known - controls]);
-		else if (is_control(*s))
+		else if ((unsigned char)*s < 0x20 || *s == 0x7f)
 			fprintf(out, "'$'\\%03o''", (unsigned char)*s);
 		else if (*s == '\'')
 			fputs("'\\''", out);

@@ -155,7 +155,7 @@ TEST_F(Stuck, ByAStranger)
 		GTEST_SKIP() << "only root can take another user's part";
 	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "0", "--socket-mode", "0666"}, 2));
 	const pid_t child = hang_on(locked);
-	for (int i = 0; i < 20; i++) {
+	const auto ask_as_stranger = [&](const std::vector<int> &fds) {
 		const pid_t stranger = fork();
 		int status = -1;
 
@@ -165,11 +165,13 @@ TEST_F(Stuck, ByAStranger)
 				setresuid(STRANGER, STRANGER, STRANGER) < 0)
 				_exit(1);
 			const Bytes bytes = Datagram().add(make_request(WIRE_OP_PING, "")).bytes();
-			_exit(send_bytes(daemon().connect(), bytes, std::vector<int>(1 + i % 3, locked.in)) == 0 ? 0
-														 : 2);
+			_exit(send_bytes(daemon().connect(), bytes, fds) == 0 ? 0 : 2);
 		}
-		ASSERT_TRUE(await_exit(stranger, &status));
-		ASSERT_EQ(0, status);
+		EXPECT_TRUE(await_exit(stranger, &status));
+		EXPECT_EQ(0, status);
+	};
+	for (int i = 0; i < 20; i++) {
+		ask_as_stranger(std::vector<int>(1 + i % 3, locked.in));
 		canary();
 	}
 	/* Nobody has been replaced: it is as if there were one worker less. */
@@ -179,6 +181,14 @@ TEST_F(Stuck, ByAStranger)
 	EXPECT_TRUE(await_exit(child, &status));
 	locked.in.reset();
 	expect_idle();
+	/* And then each is told again. */
+	for (int i = 0; i < 10; i++) {
+		Ends channel = make_pipe();
+
+		ask_as_stranger({channel.in});
+		channel.in.reset();
+		expect_refused(read_outcome(channel.out), EACCES);
+	}
 }
 
 // One after the other, as many as there are places for: the master never waits, and the last one is not replaced.
