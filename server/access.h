@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* Stands for every sender that has no uid here, and is `nobody` on most systems: that we serve as it lets none in. */
@@ -33,12 +34,13 @@ struct access {
 /* A client: what the kernel said of a datagram's sender. */
 struct owner {
 	uid_t uid;
-	pid_t pid; /* 0: outside our pid namespace; or it does not matter which one it is */
+	pid_t pid;     /* 0: outside our pid namespace; or it does not matter which one it is */
+	uint64_t mark; /* os_process_mark() */
 };
 
 static inline bool owner_same(const struct owner *a, const struct owner *b)
 {
-	return a->uid == b->uid && a->pid == b->pid;
+	return a->uid == b->uid && a->pid == b->pid && (a->mark == b->mark || a->mark == 0 || b->mark == 0);
 }
 
 /*

@@ -311,6 +311,9 @@ static int judge(const struct inbox *in, struct delivery *d)
 		return err;
 	if (d->m.fds_lost)
 		return EMFILE;
+	/* A queue ends with its process. */
+	if (d->h.channel != WIRE_CHANNEL_QUEUE && d->m.owner.pid != 0)
+		d->m.owner.mark = os_process_mark(d->m.process);
 	return wire_check(bytes, d->m.len, &d->h, d->m.nfds);
 }
 

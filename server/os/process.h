@@ -20,6 +20,12 @@ void os_close_run(int first, int last);
 int os_watch_process(pid_t pid);
 
 /*
+ * What tells the process of such a descriptor from any that gets its number later; 0: nothing does. It is OS_PROCESS_ENDED's too.
+ * Linux: the inode of a pidfd, since 6.9; those of older kernels all have the same one.
+ */
+uint64_t os_process_mark(int process);
+
+/*
  * Whether the process of such a descriptor still has its number, so that no other one can have it: it has not ended, or
  * nobody has waited for it yet. Linux: pidfd_send_signal(2), since 5.1.
  */

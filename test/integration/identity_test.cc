@@ -89,17 +89,22 @@ pid_t fork_as(pid_t pid)
 	return static_cast<pid_t>(syscall(SYS_clone3, &args, sizeof args));
 }
 
-// Opens a file in a child, which then ends; the child's number, and what its status channel says.
+// Asks for a file in a child, which then ends; the child's number, and what its status channel says.
 class OpenedByAnother : public Identity
 {
       protected:
 	void open_in_child()
 	{
+		ask_in_child([&] { return sfd_open(srv(), "canary", 0, 0, false); });
+	}
+
+	template <typename Ask> void ask_in_child(Ask ask)
+	{
 		Ends channel = make_socketpair(SOCK_STREAM);
 
 		opener_ = fork();
 		if (opener_ == 0) {
-			const int fd = sfd_open(srv(), "canary", 0, 0, false);
+			const int fd = ask();
 
 			_exit(read_info(fd, &info_) && send_fd(channel.in, fd) ? 0 : 1);
 		}
@@ -171,6 +176,29 @@ TEST_F(OpenedByAnother, ANumberThatWasGivenAwayIsAnotherProcess)
 	canary();
 	EXPECT_EQ(0, await(status_, POLLIN, 100ms)) << "it is still waiting to be sent";
 	EXPECT_EQ(0u, drain(&pipe).size());
+}
+
+TEST_F(OpenedByAnother, NorDoesANewcomerCancelWhatIsBeingSent)
+{
+	constexpr size_t SIZE = 1 << 20;
+	REQUIRE_ROOT();
+	if (!tells_processes())
+		GTEST_SKIP() << "this kernel does not say which process sent a datagram";
+	add_file("large", SIZE);
+	ASSERT_NO_FATAL_FAILURE(start_with({}));
+	Ends pipe = make_pipe();
+	int status = -1;
+	ASSERT_NO_FATAL_FAILURE(ask_in_child([&] { return sfd_send(srv(), "large", pipe.in, 0, 0, false); }));
+	const pid_t newcomer = fork_as(opener_);
+
+	if (newcomer == 0)
+		_exit(sfd_cancel(srv(), info_.txnid) ? 0 : 1);
+	ASSERT_EQ(opener_, newcomer) << strerror(errno);
+	ASSERT_TRUE(await_exit(newcomer, &status));
+	ASSERT_EQ(0, status);
+	for (int i = 0; i < 20; i++)
+		canary(); /* whichever worker has the cancel, it has come to it by then */
+	EXPECT_EQ(SIZE, drain(&pipe).size());
 }
 
 // The number is given away while the request still waits in the socket.

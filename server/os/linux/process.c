@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -222,6 +223,15 @@ int os_get_process(struct msghdr *msg)
 		return process;
 	/* What pidfd_open(2) would have failed with. */
 	return process == -EMFILE || process == -ENFILE || process == -ENOMEM ? OS_PROCESS_NO_ROOM : OS_PROCESS_ENDED;
+}
+
+uint64_t os_process_mark(int process)
+{
+	struct stat st;
+
+	if (process == OS_PROCESS_ENDED)
+		return UINT64_MAX; /* no process's */
+	return process >= 0 && fstat(process, &st) == 0 ? st.st_ino : 0;
 }
 
 void os_keep_in_memory(void *memory, size_t size)
