@@ -353,6 +353,12 @@ static void take_info(
 		slots_open(&q->slots, i, info->txnid);
 }
 
+/* What calls fail with when the daemon has refused the queue: with nothing that would have the caller try again. */
+static int refusal_errno(int stat)
+{
+	return stat == EAGAIN || stat == ETOOMANYREFS || stat == ENOBUFS || stat == ENOMEM ? ENFILE : stat;
+}
+
 /* What the daemon says; one event at most. */
 static void take_note(struct sfd_queue *q, const struct wire_note *note, const struct sfd_file_info *info,
 	struct sfd_event *events, int *n)
@@ -364,7 +370,7 @@ static void take_note(struct sfd_queue *q, const struct wire_note *note, const s
 		return;
 	}
 	if (note->kind == WIRE_NOTE_REFUSED) {
-		queue_end(q, note->stat, note->stat);
+		queue_end(q, note->stat, refusal_errno(note->stat));
 		return;
 	}
 	i = slots_find_tag(&q->slots, note->tag);

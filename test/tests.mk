@@ -84,9 +84,16 @@ $(SLOWFS): test/support/slowfs.c $(FLAGS_FILE)
 	$(call say,CC,$<)$(CC) $(ALL_CFLAGS) $$(pkg-config --cflags fuse3) -MF $@.d $(ALL_LDFLAGS) $< \
 		$$(pkg-config --libs fuse3) -o $@
 
+# A malloc(3) that fails when a test wants it to.
+NOMEM := $(BUILD)/test/support/nomem.so
+
+$(NOMEM): test/support/nomem.c test/support/nomem.h $(FLAGS_FILE)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)$(CC) $(filter-out $(SAN),$(ALL_CFLAGS)) -MF $@.d -fPIC -shared $< -o $@
+
 # `make check TESTS=unit` runs what lies there; `make check FILTER='Send*'` is passed on to Google Test.
 .PHONY: check tests
-tests: all $(TEST_BIN) $(SLOWFS) $(FAULT_DAEMON)
+tests: all $(TEST_BIN) $(SLOWFS) $(FAULT_DAEMON) $(NOMEM)
 
 check: tests
 	$(Q)BUILD=$(abspath $(BUILD)) FILTER='$(FILTER)' test/run $(sort $(foreach t,$(or $(TESTS),unit integration hostile),$(filter $(BUILD)/test/$(t)%,$(TEST_BIN))))

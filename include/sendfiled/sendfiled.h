@@ -439,7 +439,7 @@ int sfd_queue_cancel(struct sfd_queue *q, uint64_t user_data);
  * went; nothing is lost. EAGAIN: the socket is full, or the daemon has not consented to the queue yet; sfd_queue_fd() is
  * readable when it is worth trying again. ETOOMANYREFS, ENOBUFS, ENOMEM: the same, for another want; it is readable in a
  * few milliseconds. ECONNREFUSED: the daemon has ended; reap. EDQUOT or another errno with which the daemon refused the
- * queue: reap. EPERM.
+ * queue (none of those above: for want of memory it is ENFILE): reap. EPERM.
  */
 int sfd_queue_submit(struct sfd_queue *q);
 
