@@ -39,15 +39,25 @@ class Hostile : public SfdTest
 
 	void oracle()
 	{
-		const Deadline soon(10s); // what takes a moment on an idle machine: ours may be busy
-
 		expect_same_workers();
-		canary();
-		EXPECT_FALSE(soon.passed()) << "the canary was served late";
+		EXPECT_TRUE(is_served_soon()) << "no canary was served within a second";
 		expect_idle();
 		for (const pid_t pid : all_processes())
 			EXPECT_TRUE(eventually([&] { return state_of(pid) != 'D'; })) << pid << " waits in the kernel";
 		EXPECT_LT(daemon().log().size() - log_size_, 64U * 1024) << "the log grows";
+	}
+
+	// Something else may take this machine's time for a while, so one of several is enough.
+	bool is_served_soon()
+	{
+		for (const Deadline patience(10s); !patience.passed() && !HasFailure();) {
+			const Deadline soon(1s);
+
+			canary();
+			if (!soon.passed())
+				return true;
+		}
+		return false;
 	}
 
 	std::vector<pid_t> all_processes()

@@ -28,11 +28,7 @@ class QueueFault : public SfdTest, public ::testing::WithParamInterface<const ch
 	void SetUp() override
 	{
 		SfdTest::SetUp();
-		const std::string hook_dir = dir() + "/hook";
-
-		ASSERT_EQ(0, mkdir(hook_dir.c_str(), 0777));
-		ASSERT_EQ(0, chmod(hook_dir.c_str(), 0777));
-		hook_ = hook_dir + "/armed";
+		hook_ = make_hook(dir());
 		DaemonOptions options = dying_at(GetParam(), hook_);
 		options.workers = 4;
 		ASSERT_NO_FATAL_FAILURE(start(options));

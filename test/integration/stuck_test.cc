@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <thread>
 
 namespace
 {
@@ -233,6 +234,56 @@ TEST_F(Stuck, AgainAndAgain)
 		EXPECT_TRUE(await_gone(worker));
 	EXPECT_TRUE(eventually([&] { return daemon().workers().size() == 1; }));
 	canary();
+}
+
+// Who hangs is given the time in which the master was there to see it: the machine may have been asleep, and all with it.
+TEST_F(Stuck, NotForATimeInWhichTheMasterDidNotRun)
+{
+	Ends locked = make_pipe();
+	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "6000"}, 1));
+	const pid_t worker = daemon().workers()[0];
+	int status = -1;
+	const pid_t child = hang_on(locked);
+	const Fd channel(sfd_send(srv(), "canary", locked.in, 0, 0, false));
+
+	ASSERT_TRUE(eventually([&] { return waits_for_file(worker); }));
+	/* It looks each second: once or twice before, and as often after. */
+	std::this_thread::sleep_for(1200ms);
+	freeze({daemon().master()});
+	std::this_thread::sleep_for(8s);
+	thaw({daemon().master()});
+	std::this_thread::sleep_for(1500ms);
+	EXPECT_EQ(std::vector<pid_t>{worker}, daemon().workers());
+	EXPECT_EQ(std::string::npos, daemon().log().find("has been stuck"));
+	fs().release();
+	EXPECT_TRUE(await_exit(child, &status));
+	locked.in.reset();
+	EXPECT_NE(0, await(channel, POLLIN));
+	canary();
+	expect_same_workers();
+}
+
+// A worker that goes round in circles. None does, but one that was built for it.
+TEST_F(SfdTest, SpinningWorkerIsReplaced)
+{
+	const std::string hook = make_hook(dir());
+	DaemonOptions options = dying_at("datagram-received:spins", hook);
+	Ends pipe = make_pipe();
+
+	options.workers = 1;
+	options.more = {"--worker-timeout", "2000"};
+	ASSERT_NO_FATAL_FAILURE(start(options));
+	const pid_t worker = daemon().workers()[0];
+	Queue q(srv());
+	q.send("canary", pipe.in, 1);
+	write_whole(hook, "", 0666);
+	ASSERT_EQ(0, q.submit());
+	EXPECT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
+	EXPECT_TRUE(daemon().await_log(", using the processor, with a request of uid "));
+	q.expect_end(1, SFD_STAT_WORKER_DIED);
+	EXPECT_TRUE(await_gone(worker));
+	canary();
+	EXPECT_EQ(1U, daemon().workers().size());
 }
 
 // A worker that does not run at all is left alone: it may be a debugger's.

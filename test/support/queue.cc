@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdexcept>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 bool is_for_later(int err)
 {
@@ -366,6 +367,15 @@ uint64_t active_transfers(const Daemon &daemon)
 		return at != std::string::npos && text.find('\n', at) != std::string::npos;
 	}));
 	return at == std::string::npos ? UINT64_MAX : strtoull(text.c_str() + at + strlen(word), nullptr, 10);
+}
+
+std::string make_hook(const std::string &dir)
+{
+	const std::string hooks = dir + "/hook";
+
+	EXPECT_EQ(0, mkdir(hooks.c_str(), 0777));
+	EXPECT_EQ(0, chmod(hooks.c_str(), 0777));
+	return hooks + "/armed";
 }
 
 DaemonOptions dying_at(const std::string &edge, const std::string &file)

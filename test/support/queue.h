@@ -132,6 +132,9 @@ std::vector<Fd> fill_socket(const Daemon &daemon);
 // The number of transfers that the daemon counts at the moment.
 uint64_t active_transfers(const Daemon &daemon);
 
-// The daemon that was built to die at that point: when it gets there and can remove the file. See the file's directory,
-// which must be one that the daemon's user can write to.
+// The daemon that was built to die at that point, or with ":spins" behind it to stay there: when it gets there and can remove
+// the file, which make_hook() names.
 DaemonOptions dying_at(const std::string &edge, const std::string &file);
+
+// A file in a directory of its own, below `dir`, that the daemon's user can write to. It is not made.
+std::string make_hook(const std::string &dir);
