@@ -20,7 +20,7 @@ namespace
 bool allowed(uid_t starter, uid_t serving, uid_t uid, pid_t pid = 100)
 {
 	struct access a = {};
-	const owner who = {uid, pid};
+	const owner who = {uid, pid, 0};
 
 	a.starter = starter;
 	a.serving = serving;
@@ -93,7 +93,7 @@ class AccessLists : public ::testing::Test
 
 	bool allowed(uid_t uid, gid_t gid, pid_t pid = 100) const
 	{
-		const owner who = {uid, pid};
+		const owner who = {uid, pid, 0};
 
 		return access_allowed(&access_, &who, gid);
 	}
@@ -195,11 +195,22 @@ TEST_F(AccessLists, MembersOfGroups)
 
 TEST(Owner, IsUserAndProcess)
 {
-	const owner a = {1000, 100}, same = {1000, 100}, other_user = {1001, 100}, other_process = {1000, 101};
+	const owner a = {1000, 100, 7}, same = {1000, 100, 7}, other_user = {1001, 100, 7},
+		    other_process = {1000, 101, 7};
 
 	EXPECT_TRUE(owner_same(&a, &same));
 	EXPECT_FALSE(owner_same(&a, &other_user));
 	EXPECT_FALSE(owner_same(&a, &other_process));
+}
+
+// A mark that is known tells apart what a number does not.
+TEST(Owner, IsNotWhoeverHasTheNumberLater)
+{
+	const owner a = {1000, 100, 7}, later = {1000, 100, 8}, unknown = {1000, 100, 0};
+
+	EXPECT_FALSE(owner_same(&a, &later));
+	EXPECT_TRUE(owner_same(&a, &unknown));
+	EXPECT_TRUE(owner_same(&unknown, &later));
 }
 
 } // namespace

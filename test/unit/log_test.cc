@@ -137,7 +137,7 @@ class Notices : public LogTest
       protected:
 	void add(uid_t uid, notice_kind kind = NOTICE_REFUSED)
 	{
-		const owner who = {uid, 77};
+		const owner who = {uid, 77, 0};
 
 		notices_add(&notices_, kind, &who, EACCES, now_);
 	}

@@ -42,7 +42,7 @@ mail letter(uint64_t seq, uint32_t kind = MAIL_SEND_OPEN)
 	m.kind = kind;
 	m.from_slot = 3;
 	m.from_generation = 4;
-	m.owner = {1000, 77};
+	m.owner = {1000, 77, 99};
 	m.id = 0x0102030405060708;
 	m.seq = seq;
 	return m;
