@@ -151,6 +151,7 @@ TEST_F(Mailbox, EveryFieldArrives)
 	EXPECT_EQ(4u, got.from_generation);
 	EXPECT_EQ(1000u, got.owner.uid);
 	EXPECT_EQ(77, got.owner.pid);
+	EXPECT_EQ(99U, got.owner.mark);
 	EXPECT_EQ(0x0102030405060708u, got.id);
 	EXPECT_EQ(42u, got.seq);
 	EXPECT_FALSE(mailbox_receive(boxes_[0], &got, &fd)) << "there was one";
