@@ -4,6 +4,7 @@
 #include "test/support/datagram.h"
 #include "test/support/queue.h"
 #include "test/support/raw_queue.h"
+#include "test/support/user.h"
 
 #include <algorithm>
 #include <atomic>
@@ -77,8 +78,7 @@ class Clients : public Hostile
 
 		if (child == 0) {
 			alarm(100);
-			if (geteuid() == 0 && (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 ||
-						      setresuid(uid, uid, uid) < 0))
+			if (geteuid() == 0 && !become(uid))
 				_exit(254);
 			for (;;)
 				what();

@@ -3,6 +3,7 @@
 #include "test/hostile/hostile.h"
 #include "test/support/datagram.h"
 #include "test/support/slow_fs.h"
+#include "test/support/user.h"
 
 #include <algorithm>
 #include <poll.h>
@@ -63,8 +64,7 @@ TEST_F(Clogged, RequestsWaitUntilTheFileSystemAnswers)
 	const pid_t child = fork();
 	if (child == 0) {
 		alarm(100);
-		if (setgroups(0, nullptr) < 0 || setresgid(FRIEND, FRIEND, FRIEND) < 0 ||
-			setresuid(FRIEND, FRIEND, FRIEND) < 0)
+		if (!become(FRIEND))
 			_exit(254);
 		const std::vector<Fd> statuses = send_all(file);
 		const size_t n = statuses.size();

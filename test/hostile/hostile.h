@@ -4,10 +4,10 @@
 #pragma once
 
 #include "test/support/fixture.h"
+#include "test/support/user.h"
 
 #include <cerrno>
 #include <fcntl.h>
-#include <grp.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/wait.h>
 
@@ -79,22 +79,6 @@ class Hostile : public SfdTest
 		const size_t at = stat.rfind(") ");
 
 		return at == std::string::npos ? '?' : stat[at + 2];
-	}
-
-	// In a child of that user: runs `what`, whose result is the child's exit status.
-	template <typename What> int as_user(uid_t uid, What what)
-	{
-		const pid_t child = fork();
-		int status = -1;
-
-		if (child == 0) {
-			alarm(50);
-			if (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
-				_exit(254);
-			_exit(what());
-		}
-		EXPECT_TRUE(await_exit(child, &status, 55s)); /* it has a limit of its own */
-		return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	}
 
       private:

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // Who is served, and as whom. Only root can take other users' parts.
 #include "test/support/fixture.h"
+#include "test/support/user.h"
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <grp.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sstream>
@@ -31,21 +31,6 @@ class Access : public SfdTest
 	{
 		if (is_root())
 			SfdTest::TearDown();
-	}
-
-	// In a child of that user: runs `what`, whose result is the child's exit status.
-	template <typename What> int as_user(uid_t uid, What what)
-	{
-		const pid_t child = fork();
-		int status = -1;
-
-		if (child == 0) {
-			if (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
-				_exit(254);
-			_exit(what());
-		}
-		EXPECT_TRUE(await_exit(child, &status));
-		return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	}
 
 	// What a request over our connection is answered when that user makes it: 0, an errno, or 255 (no frame).

@@ -2,12 +2,12 @@
 // Files that are not in memory: what changes or fails while they are read, and how helpers and pipes, of which there are
 // few, are shared out.
 #include "test/support/cold_fixture.h"
+#include "test/support/user.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/wait.h>
@@ -249,7 +249,7 @@ class Fair : public Cold, public ::testing::WithParamInterface<unsigned>
 
 		if (child != 0)
 			return child;
-		if (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+		if (!become(uid))
 			_exit(1);
 		const int fd = sfd_read(srv, path, 0, 0, false);
 		/* The information comes when the file has been opened. */

@@ -3,12 +3,12 @@
 #include "test/support/fixture.h"
 #include "test/support/queue.h"
 #include "test/support/raw_queue.h"
+#include "test/support/user.h"
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/socket.h>
@@ -40,17 +40,7 @@ class Identity : public SfdTest
 	// In a child of another user: runs `what`, whose result must be 0.
 	template <typename What> void as_stranger(What what)
 	{
-		const pid_t child = fork();
-		int status = -1;
-
-		if (child == 0) {
-			if (setgroups(0, nullptr) < 0 || setresgid(STRANGER, STRANGER, STRANGER) < 0 ||
-				setresuid(STRANGER, STRANGER, STRANGER) < 0)
-				_exit(254);
-			_exit(what());
-		}
-		EXPECT_TRUE(await_exit(child, &status));
-		EXPECT_EQ(0, status);
+		EXPECT_EQ(0, as_user(STRANGER, what));
 	}
 };
 

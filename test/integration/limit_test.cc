@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 // The most transfers at a time, over all workers.
 #include "test/support/fixture.h"
+#include "test/support/user.h"
 
 #include <cerrno>
 #include <csignal>
@@ -52,7 +53,7 @@ class Limit : public SfdTest
 		rlimit limit;
 
 		if (child == 0) {
-			if (is_root() && (setresgid(USER, USER, USER) < 0 || setresuid(USER, USER, USER) < 0))
+			if (is_root() && !become(USER))
 				_exit(1);
 			if (prlimit(pid, RLIMIT_NOFILE, nullptr, &limit) < 0)
 				_exit(2);

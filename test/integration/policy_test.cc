@@ -3,6 +3,7 @@
 #include "test/support/fixture.h"
 #include "test/support/namespaces.h"
 #include "test/support/queue.h"
+#include "test/support/user.h"
 
 #include <algorithm>
 #include <array>
@@ -10,7 +11,6 @@
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/socket.h>
@@ -35,21 +35,6 @@ class Policy : public SfdTest
 		options.more = std::move(more);
 		options.more.insert(options.more.end(), {"--socket-mode", mode});
 		start(options);
-	}
-
-	// In a child of that user and group: runs `what`, whose result is the child's exit status.
-	template <typename What> int as_user(uid_t uid, gid_t gid, What what)
-	{
-		const pid_t child = fork();
-		int status = -1;
-
-		if (child == 0) {
-			if (setgroups(0, nullptr) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
-				_exit(254);
-			_exit(what());
-		}
-		EXPECT_TRUE(await_exit(child, &status));
-		return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 	}
 
 	// What a request over that connection is answered: 0, an errno, or NO_FRAME.

@@ -3,12 +3,12 @@
 #include "test/support/datagram.h"
 #include "test/support/fixture.h"
 #include "test/support/queue.h"
+#include "test/support/user.h"
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/resource.h>
@@ -122,8 +122,7 @@ class QueueInFlight : public QueueRoom
 	// consented to.
 	sfd_queue *become_user(unsigned depth)
 	{
-		if (setgroups(0, nullptr) < 0 || setresgid(SERVER, SERVER, SERVER) < 0 ||
-			setresuid(SERVER, SERVER, SERVER) < 0 || !limit_descriptors(LIMIT))
+		if (!become(SERVER) || !limit_descriptors(LIMIT))
 			return nullptr;
 		sfd_queue *q = sfd_queue_new(srv(), depth);
 		return q && serves(q) ? q : nullptr;

@@ -4,12 +4,12 @@
 #include "test/support/fixture.h"
 #include "test/support/queue.h"
 #include "test/support/raw_queue.h"
+#include "test/support/user.h"
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/resource.h>
@@ -58,8 +58,7 @@ class QueueSecurity : public SfdTest
 
 		if (child == 0) {
 			alarm(50);
-			if (uid != 0 && (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 ||
-						setresuid(uid, uid, uid) < 0))
+			if (uid != 0 && !become(uid))
 				_exit(254);
 			_exit(what());
 		}

@@ -3,11 +3,11 @@
 // anything.
 #include "test/support/fixture.h"
 #include "test/support/queue.h"
+#include "test/support/user.h"
 
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/wait.h>
@@ -51,8 +51,7 @@ class Share : public SfdTest
 			if (pid_ == 0) {
 				alarm(50);
 				life.in.reset();
-				if (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 ||
-					setresuid(uid, uid, uid) < 0)
+				if (!become(uid))
 					_exit(254);
 				std::vector<Fd> held;
 				const int n = what(&held);

@@ -3,12 +3,12 @@
 #include "test/support/cold_fixture.h"
 #include "test/support/datagram.h"
 #include "test/support/queue.h"
+#include "test/support/user.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
-#include <grp.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -162,8 +162,7 @@ TEST_F(Stuck, ByAStranger)
 
 		if (stranger == 0) {
 			alarm(50);
-			if (setgroups(0, nullptr) < 0 || setresgid(STRANGER, STRANGER, STRANGER) < 0 ||
-				setresuid(STRANGER, STRANGER, STRANGER) < 0)
+			if (!become(STRANGER))
 				_exit(1);
 			const Bytes bytes = Datagram().add(make_request(WIRE_OP_PING, "")).bytes();
 			_exit(send_bytes(daemon().connect(), bytes, fds) == 0 ? 0 : 2);

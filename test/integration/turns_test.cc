@@ -2,6 +2,7 @@
 // Users who ask at the same time: one who asks for much does not keep another waiting, and of what waits nothing is lost.
 #include "test/support/fixture.h"
 #include "test/support/queue.h"
+#include "test/support/user.h"
 
 #include <algorithm>
 #include <array>
@@ -9,7 +10,6 @@
 #include <cerrno>
 #include <csignal>
 #include <fcntl.h>
-#include <grp.h>
 #include <sendfiled/sendfiled.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -66,7 +66,7 @@ class TurnsTest : public SfdTest
 		if (child != 0)
 			return child;
 		alarm(100);
-		if (setgroups(0, nullptr) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
+		if (!become(uid))
 			_exit(254);
 		what();
 		_exit(::testing::Test::HasFailure() ? 1 : 0);

@@ -3,6 +3,7 @@
 extern "C" {
 #include "server/privilege.h"
 }
+#include "test/support/user.h"
 
 #include <gtest/gtest.h>
 
@@ -134,8 +135,7 @@ TEST(Identity, WhoDoesNotExist)
 int as_ordinary_user(const std::function<int()> &body)
 {
 	return in_child([&] {
-		if (geteuid() == 0 && (setgroups(0, nullptr) < 0 || setresgid(54322, 54322, 54322) < 0 ||
-					      setresuid(54321, 54321, 54321) < 0))
+		if (geteuid() == 0 && !become(54321, 54322))
 			return 100;
 		return body();
 	});
