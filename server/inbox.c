@@ -35,6 +35,7 @@ struct delivery {
 	struct wire_cursor cursor; /* the requests that are left */
 	unsigned next_fd;
 	int err;                /* what all of its requests are told; 0: they are done */
+	bool is_barred;         /* nothing that came with it may be touched: share_is_barred() */
 	bool is_too_much;       /* its user's share does not allow of more beginnings */
 	bool is_begun;          /* `c` and `cursor` are set */
 	struct channel *c;      /* where they report; NULL: nowhere. One reference */
@@ -303,6 +304,9 @@ static int judge(const struct inbox *in, struct delivery *d)
 
 	if (!d->m.has_owner || !access_allowed(in->config.access, &d->m.owner, d->m.gid))
 		return EACCES;
+	d->is_barred = share_is_barred(in->config.engine->shares, d->m.owner.uid);
+	if (d->is_barred)
+		return EDQUOT;
 	if (in->config.access->shared)
 		d->m.owner.pid = 0;
 	if (d->m.data_cut)
@@ -449,6 +453,17 @@ static void drop_later(struct delivery *d)
 		closer_close_later(fdpass_take(&d->m, i));
 }
 
+/* A queue can be told by a socket of ours. */
+static void shut_out(struct inbox *in, struct delivery *d)
+{
+	drop_later(d);
+	if (d->h.channel != WIRE_CHANNEL_QUEUE)
+		return;
+	d->c = find_queue(in, d);
+	if (d->c)
+		refuse_all(in, d);
+}
+
 /* True when nothing of it is left. */
 static bool work_on(struct inbox *in, struct delivery *d)
 {
@@ -459,7 +474,10 @@ static bool work_on(struct inbox *in, struct delivery *d)
 	journal_use_slot(pen, (unsigned)(d - in->all));
 	stats_client(in->config.engine->own, d->m.owner.uid, d->m.owner.pid);
 	closer_gather();
-	if (refuses && !may_refuse) {
+	if (d->is_barred) {
+		shut_out(in, d);
+		goes_on = false;
+	} else if (refuses && !may_refuse) {
 		drop_later(d);
 		goes_on = false;
 	} else if (!d->is_begun) {
@@ -549,9 +567,9 @@ bool inbox_receive(struct inbox *in, int sock)
 	d->h = (struct wire_header){.count = 0};
 	d->c = NULL;
 	d->queued = 0;
-	d->is_begun = d->is_too_much = false;
+	d->is_begun = d->is_barred = d->is_too_much = false;
 	d->err = judge(in, d);
-	if (d->err != 0)
+	if (d->err != 0 && !d->is_barred) /* of that the master tells */
 		tell_operator(in, d);
 	counter_add(&in->config.engine->own->requests, d->h.count > 0 ? d->h.count : 1);
 	take_in(in, d);

@@ -28,6 +28,7 @@ struct child {
 /* A worker that was killed and replaced, and that the kernel has not let go of. */
 struct stuck {
 	pid_t pid; /* 0: this place is free */
+	uid_t uid; /* whose request it hangs on */
 	struct journal *journal;
 	enum os_fate reported;
 };

@@ -27,10 +27,11 @@ struct held {
 struct shares {
 	struct share_limits limits;
 	unsigned workers;
-	_Atomic uint64_t counted_ns;      /* when users with anything were counted last, */
-	_Atomic unsigned counted;         /* and how many there were */
-	_Atomic uint64_t owners[USERS];   /* uid + 1; 0: nobody */
-	_Atomic uint64_t asked_ns[USERS]; /* when all requests so far should have come */
+	_Atomic uint64_t barred[SHARES_BARRED_MAX]; /* uid + 1; 0: nobody */
+	_Atomic uint64_t counted_ns;                /* when users with anything were counted last, */
+	_Atomic unsigned counted;                   /* and how many there were */
+	_Atomic uint64_t owners[USERS];             /* uid + 1; 0: nobody */
+	_Atomic uint64_t asked_ns[USERS];           /* when all requests so far should have come */
 	struct held held[WORKERS_MAX][USERS];
 };
 
@@ -203,4 +204,19 @@ void shares_bury(struct shares *s, unsigned slot)
 		for (unsigned what = 0; what < WHATS; what++)
 			atomic_store_explicit(&s->held[slot][place].n[what], 0, memory_order_relaxed);
 	}
+}
+
+void shares_bar(struct shares *s, const uid_t *uids, unsigned n)
+{
+	for (unsigned i = 0; i < SHARES_BARRED_MAX; i++)
+		atomic_store(&s->barred[i], i < n ? (uint64_t)uids[i] + 1 : 0);
+}
+
+bool share_is_barred(struct shares *s, uid_t uid)
+{
+	for (unsigned i = 0; i < SHARES_BARRED_MAX; i++) {
+		if (atomic_load_explicit(&s->barred[i], memory_order_relaxed) == (uint64_t)uid + 1)
+			return !is_exempt(s, uid);
+	}
+	return false;
 }

@@ -56,4 +56,13 @@ void share_unqueue(struct shares *s, unsigned slot, unsigned place, unsigned n);
 /* That worker is gone, and holds nothing. */
 void shares_bury(struct shares *s, unsigned slot);
 
+enum { SHARES_BARRED_MAX = 2 };
+
+/*
+ * The master says for which users nothing is done, since too many workers hang in the kernel on account of them: `n` of them, up to
+ * SHARES_BARRED_MAX. Who has no limits is not barred either.
+ */
+void shares_bar(struct shares *s, const uid_t *uids, unsigned n);
+bool share_is_barred(struct shares *s, uid_t uid);
+
 #endif

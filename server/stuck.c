@@ -13,7 +13,32 @@ enum {
 	LOOK_MS = 500,
 	WATCH_MS = 1000,
 	KILL_MOMENT_MS = 100,
+	TOO_MANY = SPARE_JOURNALS / SHARES_BARRED_MAX,
 };
+
+static unsigned held_by(const struct master *m, uid_t uid)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SPARE_JOURNALS; i++)
+		n += m->stuck[i].pid != 0 && m->stuck[i].uid == uid;
+	return n;
+}
+
+/* One user must not use up the places of all: beyond its part of them it is not served until the kernel lets go of some. */
+static void bar_users(struct master *m)
+{
+	uid_t uids[SHARES_BARRED_MAX];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SPARE_JOURNALS && n < SHARES_BARRED_MAX; i++) {
+		const struct stuck *s = &m->stuck[i];
+
+		if (s->pid != 0 && held_by(m, s->uid) >= TOO_MANY && (n == 0 || uids[0] != s->uid))
+			uids[n++] = s->uid;
+	}
+	shares_bar(m->shares, uids, n);
+}
 
 static void note_late_death(struct master *m, struct stuck *s)
 {
@@ -22,6 +47,7 @@ static void note_late_death(struct master *m, struct stuck *s)
 	journal_clear(s->journal);
 	m->spare[m->spares++] = s->journal;
 	*s = (struct stuck){0};
+	bar_users(m);
 }
 
 static struct stuck *find(struct master *m, pid_t pid)
@@ -124,7 +150,12 @@ static void replace_stuck(struct master *m, unsigned slot, enum watch_verdict ve
 			slot, SPARE_JOURNALS);
 		return;
 	}
-	*place = (struct stuck){.pid = child->pid, .journal = child->journal, .reported = OS_KILLED};
+	*place = (struct stuck){
+		.pid = child->pid, .uid = (uid_t)(client >> 32), .journal = child->journal, .reported = OS_KILLED};
+	bar_users(m);
+	if (held_by(m, place->uid) == TOO_MANY && share_is_barred(m->shares, place->uid))
+		log_line(LOG_LEVEL_ERROR, "uid %u is not served while %d workers are stuck with its requests",
+			(unsigned)place->uid, TOO_MANY);
 	master_forget_worker(m, slot, 0, false);
 	child->journal = m->spare[--m->spares];
 }

@@ -72,6 +72,16 @@ class Stuck : public ColdTest
 		});
 	}
 
+	// The one worker that is none of those; 0: there is none. (Numbers of processes begin anew now and then.)
+	pid_t other_than(const std::vector<pid_t> &workers)
+	{
+		for (const pid_t pid : daemon().workers()) {
+			if (std::count(workers.begin(), workers.end(), pid) == 0)
+				return pid;
+		}
+		return 0;
+	}
+
 	void expect_replaced(pid_t worker, size_t workers)
 	{
 		EXPECT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
@@ -200,16 +210,8 @@ TEST_F(Stuck, AgainAndAgain)
 	limit(150);
 	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "1000"}, 1));
 
-	/* The one that is not stuck yet; 0: there is none. (Numbers of processes begin anew now and then.) */
-	const auto at_work = [&] {
-		for (const pid_t pid : daemon().workers()) {
-			if (std::count(workers.begin(), workers.end(), pid) == 0)
-				return pid;
-		}
-		return pid_t{0};
-	};
 	for (int i = 0; i <= PLACES; i++) {
-		const pid_t worker = at_work();
+		const pid_t worker = other_than(workers);
 
 		ASSERT_GT(worker, 0);
 		locked.push_back(make_pipe());
@@ -218,7 +220,7 @@ TEST_F(Stuck, AgainAndAgain)
 		ASSERT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
 		workers.push_back(worker);
 		if (i < PLACES) {
-			ASSERT_TRUE(eventually([&] { return at_work() > 0; }));
+			ASSERT_TRUE(eventually([&] { return other_than(workers) > 0; }));
 			canary();
 		}
 	}
@@ -277,12 +279,85 @@ TEST_F(SfdTest, SpinningWorkerIsReplaced)
 	q.send("canary", pipe.in, 1);
 	write_whole(hook, "", 0666);
 	ASSERT_EQ(0, q.submit());
-	EXPECT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
+	/* It takes half of a processor at least for as long as that, which others may take from it for a while. */
+	EXPECT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for ", 40s));
 	EXPECT_TRUE(daemon().await_log(", using the processor, with a request of uid "));
 	q.expect_end(1, SFD_STAT_WORKER_DIED);
 	EXPECT_TRUE(await_gone(worker));
 	canary();
 	EXPECT_EQ(1U, daemon().workers().size());
+}
+
+// Who has had half as many replaced as can be is kept out until one of them is let go; others are served.
+TEST_F(Stuck, ByOneUserAgainAndAgain)
+{
+	constexpr uid_t USER = 54321;
+	constexpr int TOO_MANY = PLACES / 2;
+	std::vector<Ends> locked;
+	std::vector<pid_t> hung, workers, clients;
+	limit(150);
+
+	if (!is_root())
+		GTEST_SKIP() << "only root can take another user's part";
+	ASSERT_NO_FATAL_FAILURE(
+		serve({"--worker-timeout", "1000", "--socket-mode", "0666", "--allow-user", std::to_string(USER)}, 1));
+	const auto ask = [&](int dest) {
+		return as_user(USER, [&] {
+			const int channel = sfd_send(daemon().connect(), "canary", dest, 0, 0, false);
+			char frame[SFD_MAX_RESP_SIZE];
+
+			return channel < 0 ? 1 : read(channel, frame, sizeof frame) == 0 ? 2 : 0;
+		});
+	};
+	const auto ask_a_queue = [&] {
+		return as_user(USER, [&] {
+			const Ends pipe = make_pipe();
+			sfd_queue *q = sfd_queue_new(daemon().connect(), 4);
+			sfd_event e;
+
+			if (!q || sfd_queue_send(q, "canary", pipe.in, 0, 0, nullptr, 1) < 0)
+				return 1;
+			return sfd_queue_wait(q, &e, 1, 20000) == 1 && e.stat != SFD_STAT_OK ? 2 : 0;
+		});
+	};
+	Ends mine = make_pipe();
+	ASSERT_EQ(0, ask(mine.in));
+	ASSERT_EQ(0, ask_a_queue());
+	for (int i = 0; i < TOO_MANY; i++) {
+		locked.push_back(make_pipe());
+		hung.push_back(hang_on(locked.back()));
+		workers.push_back(other_than(workers));
+		const pid_t client = fork();
+		if (client == 0) {
+			alarm(100);
+			if (!become(USER) || sfd_send(daemon().connect(), "canary", locked.back().in, 0, 0, false) < 0)
+				_exit(1);
+			pause();
+		}
+		clients.push_back(client);
+		ASSERT_TRUE(daemon().await_log("(pid " + std::to_string(workers.back()) + ") has been stuck for "));
+		ASSERT_TRUE(eventually([&] { return daemon().workers().size() == workers.size() + 1; }));
+		canary();
+	}
+	ASSERT_TRUE(daemon().await_log("uid " + std::to_string(USER) + " is not served while "));
+	/* Also with a pipe that would hold the worker up. */
+	EXPECT_EQ(2, ask(mine.in));
+	EXPECT_EQ(2, ask(locked[0].in));
+	EXPECT_EQ(2, ask_a_queue());
+	canary();
+	fs().release();
+	for (const pid_t pid : workers)
+		EXPECT_TRUE(await_gone(pid));
+	EXPECT_TRUE(eventually([&] { return ask(mine.in) == 0; })) << "it is not served again";
+	for (const pid_t client : clients)
+		kill(client, SIGKILL);
+	for (const std::vector<pid_t> *pids : {&hung, &clients}) {
+		for (const pid_t pid : *pids) {
+			int status = -1;
+
+			EXPECT_TRUE(await_exit(pid, &status));
+		}
+	}
 }
 
 // A worker that does not run at all is left alone: it may be a debugger's.

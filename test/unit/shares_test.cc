@@ -224,4 +224,31 @@ TEST_F(Shares, ManyUsers)
 	EXPECT_EQ(EDQUOT, take(4001));
 }
 
+TEST_F(Shares, WhoIsBarred)
+{
+	const uid_t users[] = {1001, 1002};
+	limit(10);
+
+	EXPECT_FALSE(share_is_barred(s_, 1001));
+	shares_bar(s_, users, 2);
+	EXPECT_TRUE(share_is_barred(s_, 1001));
+	EXPECT_TRUE(share_is_barred(s_, 1002));
+	EXPECT_FALSE(share_is_barred(s_, 1003));
+	shares_bar(s_, users + 1, 1);
+	EXPECT_FALSE(share_is_barred(s_, 1001));
+	EXPECT_TRUE(share_is_barred(s_, 1002));
+	shares_bar(s_, nullptr, 0);
+	EXPECT_FALSE(share_is_barred(s_, 1002));
+}
+
+TEST_F(Shares, WhoIsNeverBarred)
+{
+	const uid_t users[] = {0, STARTER};
+	limit(10);
+
+	shares_bar(s_, users, 2);
+	EXPECT_FALSE(share_is_barred(s_, 0));
+	EXPECT_FALSE(share_is_barred(s_, STARTER));
+}
+
 } // namespace
