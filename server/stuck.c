@@ -28,7 +28,7 @@ static unsigned held_by(const struct master *m, uid_t uid)
 /* One user must not use up the places of all: beyond its part of them it is not served until the kernel lets go of some. */
 static void bar_users(struct master *m)
 {
-	uid_t uids[SHARES_BARRED_MAX];
+	uid_t uids[SHARES_BARRED_MAX] = {0};
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < SPARE_JOURNALS && n < SHARES_BARRED_MAX; i++) {

@@ -288,28 +288,24 @@ TEST_F(SfdTest, SpinningWorkerIsReplaced)
 	EXPECT_EQ(1U, daemon().workers().size());
 }
 
-// Who has had half as many replaced as can be is kept out until one of them is let go; others are served.
-TEST_F(Stuck, ByOneUserAgainAndAgain)
+// What somebody who is served gets: 0; 2: his channel ends, or his request fails; 1: he could not ask.
+class StuckByUser : public Stuck
 {
-	constexpr uid_t USER = 54321;
-	constexpr int TOO_MANY = PLACES / 2;
-	std::vector<Ends> locked;
-	std::vector<pid_t> hung, workers, clients;
-	limit(150);
+      protected:
+	static constexpr uid_t USER = 54321;
 
-	if (!is_root())
-		GTEST_SKIP() << "only root can take another user's part";
-	ASSERT_NO_FATAL_FAILURE(
-		serve({"--worker-timeout", "1000", "--socket-mode", "0666", "--allow-user", std::to_string(USER)}, 1));
-	const auto ask = [&](int dest) {
+	int ask(int dest)
+	{
 		return as_user(USER, [&] {
 			const int channel = sfd_send(daemon().connect(), "canary", dest, 0, 0, false);
 			char frame[SFD_MAX_RESP_SIZE];
 
 			return channel < 0 ? 1 : read(channel, frame, sizeof frame) == 0 ? 2 : 0;
 		});
-	};
-	const auto ask_a_queue = [&] {
+	}
+
+	int ask_a_queue()
+	{
 		return as_user(USER, [&] {
 			const Ends pipe = make_pipe();
 			sfd_queue *q = sfd_queue_new(daemon().connect(), 4);
@@ -319,7 +315,21 @@ TEST_F(Stuck, ByOneUserAgainAndAgain)
 				return 1;
 			return sfd_queue_wait(q, &e, 1, 20000) == 1 && e.stat != SFD_STAT_OK ? 2 : 0;
 		});
-	};
+	}
+};
+
+// Who has had half as many replaced as can be is kept out until one of them is let go; others are served.
+TEST_F(StuckByUser, AgainAndAgain)
+{
+	constexpr int TOO_MANY = PLACES / 2;
+	std::vector<Ends> locked;
+	std::vector<pid_t> hung, workers, clients;
+	limit(150);
+
+	if (!is_root())
+		GTEST_SKIP() << "only root can take another user's part";
+	ASSERT_NO_FATAL_FAILURE(
+		serve({"--worker-timeout", "1000", "--socket-mode", "0666", "--allow-user", std::to_string(USER)}, 1));
 	Ends mine = make_pipe();
 	ASSERT_EQ(0, ask(mine.in));
 	ASSERT_EQ(0, ask_a_queue());
