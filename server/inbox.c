@@ -35,7 +35,6 @@ struct delivery {
 	struct wire_cursor cursor; /* the requests that are left */
 	unsigned next_fd;
 	int err;                /* what all of its requests are told; 0: they are done */
-	bool is_barred;         /* nothing that came with it may be touched: share_is_barred() */
 	bool is_too_much;       /* its user's share does not allow of more beginnings */
 	bool is_begun;          /* `c` and `cursor` are set */
 	struct channel *c;      /* where they report; NULL: nowhere. One reference */
@@ -304,9 +303,6 @@ static int judge(const struct inbox *in, struct delivery *d)
 
 	if (!d->m.has_owner || !access_allowed(in->config.access, &d->m.owner, d->m.gid))
 		return EACCES;
-	d->is_barred = share_is_barred(in->config.engine->shares, d->m.owner.uid);
-	if (d->is_barred)
-		return EDQUOT;
 	if (in->config.access->shared)
 		d->m.owner.pid = 0;
 	if (d->m.data_cut)
@@ -453,17 +449,6 @@ static void drop_later(struct delivery *d)
 		closer_close_later(fdpass_take(&d->m, i));
 }
 
-/* A queue can be told by a socket of ours. */
-static void shut_out(struct inbox *in, struct delivery *d)
-{
-	drop_later(d);
-	if (d->h.channel != WIRE_CHANNEL_QUEUE)
-		return;
-	d->c = find_queue(in, d);
-	if (d->c)
-		refuse_all(in, d);
-}
-
 /* True when nothing of it is left. */
 static bool work_on(struct inbox *in, struct delivery *d)
 {
@@ -474,10 +459,7 @@ static bool work_on(struct inbox *in, struct delivery *d)
 	journal_use_slot(pen, (unsigned)(d - in->all));
 	stats_client(in->config.engine->own, d->m.owner.uid, d->m.owner.pid);
 	closer_gather();
-	if (d->is_barred) {
-		shut_out(in, d);
-		goes_on = false;
-	} else if (refuses && !may_refuse) {
+	if (refuses && !may_refuse) {
 		drop_later(d);
 		goes_on = false;
 	} else if (!d->is_begun) {
@@ -532,6 +514,20 @@ int inbox_init(struct inbox *in, const struct inbox_config *config)
 }
 
 /*
+ * Whose descriptors have held up too many workers has none of them touched: what came with this goes to closers, but for the letter
+ * box of a queue, a socket on which he is told. What he has is still cancelled and ended.
+ */
+static void bar(const struct inbox *in, struct delivery *d)
+{
+	struct wire_request r;
+
+	if (!is_registration(in, d, &r))
+		drop_later(d);
+	else if (d->err == 0)
+		d->err = EDQUOT;
+}
+
+/*
  * Who is served gets turns, and what waits counts in his share. What is too much is refused at once, as is he who is not served,
  * who makes nobody take turns.
  */
@@ -541,7 +537,9 @@ static void take_in(struct inbox *in, struct delivery *d)
 	const uid_t uid = d->m.owner.uid;
 
 	turn_init(&d->turn);
-	if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0) {
+	if (d->err != EACCES && share_is_barred(e->shares, uid)) {
+		bar(in, d);
+	} else if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0) {
 		d->queued = d->h.count;
 		turns_add(&in->turns, &d->turn, uid, e->loop.now_ns);
 		return;
@@ -567,9 +565,9 @@ bool inbox_receive(struct inbox *in, int sock)
 	d->h = (struct wire_header){.count = 0};
 	d->c = NULL;
 	d->queued = 0;
-	d->is_begun = d->is_barred = d->is_too_much = false;
+	d->is_begun = d->is_too_much = false;
 	d->err = judge(in, d);
-	if (d->err != 0 && !d->is_barred) /* of that the master tells */
+	if (d->err != 0)
 		tell_operator(in, d);
 	counter_add(&in->config.engine->own->requests, d->h.count > 0 ? d->h.count : 1);
 	take_in(in, d);

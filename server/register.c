@@ -95,7 +95,7 @@ void applicants_add(struct applicants *a, const struct queue_facts *facts, int p
 	if (facts->fd < 0)
 		return;
 	if (!is_seqpacket(facts->fd)) {
-		closer_close(facts->fd);
+		closer_close_later(facts->fd);
 		return;
 	}
 	if (err == 0 && facts->depth == 0)

@@ -20,8 +20,8 @@ void os_close_run(int first, int last);
 int os_watch_process(pid_t pid);
 
 /*
- * What tells the process of such a descriptor from any that gets its number later; 0: nothing does. It is OS_PROCESS_ENDED's too.
- * Linux: the inode of a pidfd, since 6.9; those of older kernels all have the same one.
+ * What tells the process of such a descriptor from any that gets its number later; 0: nothing does. `process` may be what
+ * os_get_process() says instead of a descriptor. Linux: the inode of a pidfd, since 6.9; those of older kernels all have the same.
  */
 uint64_t os_process_mark(int process);
 

@@ -53,17 +53,7 @@ class QueueSecurity : public SfdTest
 	// In a child, of that user if it is not 0: runs `what`, whose result must be 0.
 	template <typename What> void in_child(uid_t uid, What what)
 	{
-		const pid_t child = fork();
-		int status = -1;
-
-		if (child == 0) {
-			alarm(50);
-			if (uid != 0 && !become(uid))
-				_exit(254);
-			_exit(what());
-		}
-		EXPECT_TRUE(await_exit(child, &status));
-		EXPECT_EQ(0, WEXITSTATUS(status)) << "the child stopped at that line";
+		EXPECT_EQ(0, as_user(uid != 0 ? uid : getuid(), what)) << "the child stopped at that line";
 	}
 
 	// All that was sent before has been received.

@@ -167,18 +167,9 @@ TEST_F(Stuck, ByAStranger)
 	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "0", "--socket-mode", "0666"}, 2));
 	const pid_t child = hang_on(locked);
 	const auto ask_as_stranger = [&](const std::vector<int> &fds) {
-		const pid_t stranger = fork();
-		int status = -1;
+		const Bytes bytes = Datagram().add(make_request(WIRE_OP_PING, "")).bytes();
 
-		if (stranger == 0) {
-			alarm(50);
-			if (!become(STRANGER))
-				_exit(1);
-			const Bytes bytes = Datagram().add(make_request(WIRE_OP_PING, "")).bytes();
-			_exit(send_bytes(daemon().connect(), bytes, fds) == 0 ? 0 : 2);
-		}
-		EXPECT_TRUE(await_exit(stranger, &status));
-		EXPECT_EQ(0, status);
+		EXPECT_EQ(0, as_user(STRANGER, [&] { return send_bytes(daemon().connect(), bytes, fds); }));
 	};
 	for (int i = 0; i < 20; i++) {
 		ask_as_stranger(std::vector<int>(1 + i % 3, locked.in));
@@ -288,7 +279,7 @@ TEST_F(SfdTest, SpinningWorkerIsReplaced)
 	EXPECT_EQ(1U, daemon().workers().size());
 }
 
-// What somebody who is served gets: 0; 2: his channel ends, or his request fails; 1: he could not ask.
+// What somebody who is served gets: 0, or his request's status; 2: his channel ends; 1: he could not ask.
 class StuckByUser : public Stuck
 {
       protected:
@@ -313,61 +304,136 @@ class StuckByUser : public Stuck
 
 			if (!q || sfd_queue_send(q, "canary", pipe.in, 0, 0, nullptr, 1) < 0)
 				return 1;
-			return sfd_queue_wait(q, &e, 1, 20000) == 1 && e.stat != SFD_STAT_OK ? 2 : 0;
+			return sfd_queue_wait(q, &e, 1, 20000) != 1 ? 1 : e.stat;
 		});
 	}
+
+	// Those that have been replaced, and the others.
+	std::vector<pid_t> workers(bool stuck)
+	{
+		const std::string log = daemon().log();
+		std::vector<pid_t> out;
+
+		for (const pid_t pid : daemon().workers()) {
+			const bool found =
+				log.find("(pid " + std::to_string(pid) + ") has been stuck") != std::string::npos;
+
+			if (found == stuck)
+				out.push_back(pid);
+		}
+		return out;
+	}
+
+	// Has a worker hang on a request of that user, who stays there for it to be made.
+	void wedge()
+	{
+		locked_.push_back(make_pipe());
+		children_.push_back(hang_on(locked_.back()));
+		const pid_t client = fork();
+		if (client == 0) {
+			alarm(100);
+			if (!become(USER) || sfd_send(daemon().connect(), "canary", locked_.back().in, 0, 0, false) < 0)
+				_exit(1);
+			pause();
+		}
+		children_.push_back(client);
+	}
+	void await_replaced(size_t n)
+	{
+		ASSERT_TRUE(eventually([&] { return workers(true).size() == n && workers(false).size() == 2; }));
+		canary();
+	}
+
+	// A child of that user, who has a queue and transfers. When he is told so he goes on; what he gets then is as for one who is
+	// barred, or his exit status is not 0.
+	pid_t start_owner(const Ends &ready, const Ends &told)
+	{
+		const pid_t child = fork();
+
+		if (child != 0)
+			return child;
+		alarm(100);
+		if (!become(USER))
+			_exit(1);
+		Ends full = make_pipe(), pipe = make_pipe();
+		Queue q(daemon().connect(), 16);
+		q.send("large", full.in, 1);
+		q.open("canary", 2);
+		q.info_of(2);
+		if (write(ready.in, "", 1) != 1)
+			_exit(1);
+		await(told.out, POLLIN, 90s);
+		q.send("canary", pipe.in, 3);
+		q.expect_end(3, EDQUOT);
+		q.cancel(1);
+		q.expect_end(1, ECANCELED);
+		q.send_open(2, pipe.in);
+		q.expect_end(2, EMFILE);
+		_exit(HasFailure() ? 2 : 0);
+	}
+
+	void TearDown() override
+	{
+		if (!children_.empty())
+			fs().release();
+		for (const pid_t pid : children_) {
+			int status = -1;
+
+			kill(pid, SIGKILL);
+			EXPECT_TRUE(await_exit(pid, &status));
+		}
+		locked_.clear();
+		Stuck::TearDown();
+	}
+
+	std::vector<Ends> locked_;
+	std::vector<pid_t> children_;
 };
 
 // Who has had half as many replaced as can be is kept out until one of them is let go; others are served.
 TEST_F(StuckByUser, AgainAndAgain)
 {
 	constexpr int TOO_MANY = PLACES / 2;
-	std::vector<Ends> locked;
-	std::vector<pid_t> hung, workers, clients;
+	Ends mine = make_pipe(), ready = make_pipe(), told = make_pipe();
+	int status = -1;
 	limit(150);
 
 	if (!is_root())
 		GTEST_SKIP() << "only root can take another user's part";
+	add_file("large", 1 << 20);
 	ASSERT_NO_FATAL_FAILURE(
-		serve({"--worker-timeout", "1000", "--socket-mode", "0666", "--allow-user", std::to_string(USER)}, 1));
-	Ends mine = make_pipe();
+		serve({"--worker-timeout", "1000", "--socket-mode", "0666", "--allow-user", std::to_string(USER)}, 2));
 	ASSERT_EQ(0, ask(mine.in));
 	ASSERT_EQ(0, ask_a_queue());
-	for (int i = 0; i < TOO_MANY; i++) {
-		locked.push_back(make_pipe());
-		hung.push_back(hang_on(locked.back()));
-		workers.push_back(other_than(workers));
-		const pid_t client = fork();
-		if (client == 0) {
-			alarm(100);
-			if (!become(USER) || sfd_send(daemon().connect(), "canary", locked.back().in, 0, 0, false) < 0)
-				_exit(1);
-			pause();
-		}
-		clients.push_back(client);
-		ASSERT_TRUE(daemon().await_log("(pid " + std::to_string(workers.back()) + ") has been stuck for "));
-		ASSERT_TRUE(eventually([&] { return daemon().workers().size() == workers.size() + 1; }));
-		canary();
+	for (int i = 1; i < TOO_MANY; i++) {
+		wedge();
+		ASSERT_NO_FATAL_FAILURE(await_replaced(i));
 	}
+	EXPECT_EQ(0, ask(mine.in)) << "it is too early";
+	/* One worker has what the user has begun, and the other one is to hang. */
+	const std::vector<pid_t> serving = workers(false);
+	freeze({serving[0]});
+	const pid_t owner = start_owner(ready, told);
+	ASSERT_NE(0, await(ready.out, POLLIN));
+	thaw({serving[0]});
+	freeze({serving[1]});
+	wedge();
+	ASSERT_TRUE(eventually([&] { return waits_for_file(serving[0]); }));
+	thaw({serving[1]});
+	ASSERT_NO_FATAL_FAILURE(await_replaced(TOO_MANY));
 	ASSERT_TRUE(daemon().await_log("uid " + std::to_string(USER) + " is not served while "));
 	/* Also with a pipe that would hold the worker up. */
 	EXPECT_EQ(2, ask(mine.in));
-	EXPECT_EQ(2, ask(locked[0].in));
-	EXPECT_EQ(2, ask_a_queue());
+	EXPECT_EQ(2, ask(locked_[0].in));
+	EXPECT_EQ(EDQUOT, ask_a_queue());
+	ASSERT_EQ(1, write(told.in, "", 1));
+	EXPECT_TRUE(await_exit(owner, &status));
+	EXPECT_EQ(0, status);
 	canary();
+	EXPECT_EQ(size_t{TOO_MANY}, workers(true).size());
 	fs().release();
-	for (const pid_t pid : workers)
-		EXPECT_TRUE(await_gone(pid));
+	EXPECT_TRUE(eventually([&] { return workers(true).empty(); }));
 	EXPECT_TRUE(eventually([&] { return ask(mine.in) == 0; })) << "it is not served again";
-	for (const pid_t client : clients)
-		kill(client, SIGKILL);
-	for (const std::vector<pid_t> *pids : {&hung, &clients}) {
-		for (const pid_t pid : *pids) {
-			int status = -1;
-
-			EXPECT_TRUE(await_exit(pid, &status));
-		}
-	}
 }
 
 // A worker that does not run at all is left alone: it may be a debugger's.
