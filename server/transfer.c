@@ -460,6 +460,14 @@ static void begin_open(struct transfer *t, const struct opened *file)
 		report_info(t, file);
 }
 
+/* What is left over and small beside the quantum goes with it: it would be a turn, and a packet, of its own. */
+static enum move_result move_first(struct transfer *t)
+{
+	const uint64_t most = t->engine->first_quantum, left = move_left(&t->move);
+
+	return transfer_move_some(t, left <= most + most / 2 ? left : most);
+}
+
 /* The information comes first in a read's pipe, and with the outcome, in one write, for a send that is over at once. */
 static void begin_move(struct transfer *t, const struct opened *file)
 {
@@ -475,7 +483,7 @@ static void begin_move(struct transfer *t, const struct opened *file)
 			return;
 		}
 	}
-	result = transfer_move_some(t, t->engine->first_quantum);
+	result = move_first(t);
 	err = errno;
 	if (!t->is_read)
 		report_info(t, file);
@@ -538,5 +546,5 @@ void transfer_file_opened(struct transfer *t, const struct opened *file)
 void transfer_move_at_once(struct transfer *t)
 {
 	t->state = TRANSFER_BLOCKED; /* in no list */
-	settle(t, transfer_move_some(t, t->engine->first_quantum));
+	settle(t, move_first(t));
 }
