@@ -233,30 +233,6 @@ class RootKinds : public SfdTest
 
 	using Counters = std::map<std::string, uint64_t>;
 
-	// Of all workers and the master, now.
-	Counters counters()
-	{
-		const std::string mark = "helpers: ";
-		const auto last = [&] { return daemon().log().rfind(mark); };
-		const size_t before = last();
-		Counters out;
-
-		daemon().signal(SIGUSR1);
-		EXPECT_TRUE(eventually([&] {
-			const std::string log = daemon().log();
-			return last() != before && log.find('\n', last()) != std::string::npos;
-		}));
-		const std::string log = daemon().log();
-		std::istringstream words(
-			log.substr(last() + mark.size(), log.find('\n', last()) - last() - mark.size()));
-		for (std::string word; words >> word;) {
-			const size_t at = word.find('=');
-			out[word.substr(0, at)] = std::stoull(word.substr(at + 1));
-		}
-		EXPECT_EQ(1U, out.count("hot_turns")) << log;
-		return out;
-	}
-
 	static uint64_t grown(const Counters &before, Counters after, const std::string &name)
 	{
 		return after[name] - before.at(name);

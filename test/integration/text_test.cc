@@ -258,6 +258,38 @@ TEST_F(Text, OneSegmentForASmallAnswer)
 	}
 }
 
+// Each of 64 in a datagram may move 64 KiB at once. Its head takes none of that: the end of the file would be a turn of its own.
+TEST_F(Text, HeadsMakeNoMoreTurns)
+{
+	constexpr size_t COUNT = 64, SIZE = 64 * 1024;
+	const std::string content = add_file("file", SIZE);
+	const Texts texts(make_content(300, 2), "tail");
+	std::vector<Ends> sockets;
+	Queue q(srv(), COUNT);
+	const auto hot_turns = [&] { return counters()["hot_turns"]; };
+
+	const uint64_t before = hot_turns();
+	for (size_t i = 0; i < COUNT; i++) {
+		const int room = 4 * SIZE;
+
+		sockets.push_back(make_socketpair(SOCK_STREAM));
+		ASSERT_EQ(0, setsockopt(sockets[i].in, SOL_SOCKET, SO_SNDBUF, &room, sizeof room));
+		ASSERT_EQ(0, fcntl(sockets[i].in, F_SETFL, O_NONBLOCK));
+		q.send("file", sockets[i].in, i, &texts.opts);
+	}
+	ASSERT_EQ(0, q.submit());
+	for (size_t i = 0; i < COUNT; i++) {
+		std::string buf(2 * SIZE, '\0');
+
+		q.expect_end(i, SFD_STAT_OK);
+		sockets[i].in.reset();
+		const ssize_t n = recv(sockets[i].out, buf.data(), buf.size(), MSG_WAITALL);
+		ASSERT_LE(0, n);
+		EXPECT_TRUE(same_content(texts.around(content), buf.substr(0, static_cast<size_t>(n))));
+	}
+	EXPECT_EQ(COUNT, hot_turns() - before);
+}
+
 // A worker of several receives the second message, and the one that has the file gets what it asks for.
 TEST_F(Text, SecondMessagesBetweenWorkers)
 {
