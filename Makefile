@@ -29,7 +29,7 @@ LIB_SRC := lib/build.c lib/client.c lib/fdmsg.c lib/frame.c lib/queue.c lib/queu
 # What differs between systems lies in server/os/SYSTEM; nothing else asks which one this is.
 OS := $(shell uname -s | tr A-Z a-z)
 SERVER_SRC := server/access.c server/account.c server/begin.c server/bytes.c server/channel.c server/child.c \
-	server/closer.c server/cold.c server/complaint.c server/dest.c server/engine.c server/escape.c \
+	server/closer.c server/cold.c server/complaint.c server/delivery.c server/dest.c server/engine.c server/escape.c \
 	server/expire.c server/extras.c server/fault.c server/fdpass.c server/helper.c server/helpers.c \
 	server/inbox.c server/jobs.c server/journal.c server/limits.c server/listen.c server/log.c server/logger.c \
 	server/loop.c server/mailbox.c server/master.c server/mover.c server/notes.c server/notices.c server/open.c \

@@ -4,6 +4,8 @@
 #include "server/os/files.h"
 #include "server/transfer.h"
 
+enum { ROUND_NS = 100 * 1000 }; /* of turns, before the loop looks for what is new */
+
 int engine_init(struct engine *e, const struct engine_config *config)
 {
 	*e = (struct engine){
@@ -66,24 +68,21 @@ void engine_prepare(struct engine *e)
 
 void engine_work(struct engine *e)
 {
+	const uint64_t until = clock_now_ns() + ROUND_NS;
+	struct list last, *n;
 	struct timer *due;
-	struct list now;
 
 	while ((due = timers_due(&e->timers, e->loop.now_ns)) != NULL)
 		transfer_time_out(due);
-	/* One turn each for those that are runnable now; who becomes runnable meanwhile waits for the next round. */
-	list_init(&now);
-	while (!list_empty(&e->runnable)) {
-		struct list *n = e->runnable.next;
-
-		list_remove(n);
-		list_append(&now, n);
-	}
-	while (!list_empty(&now)) {
-		struct list *n = now.next;
-
+	/*
+	 * One turn each for those that are runnable now; who becomes runnable meanwhile waits for the next round. What there
+	 * is no time for is first in that: a new request, of somebody else perhaps, is not to wait for a hundred large ones.
+	 */
+	list_append(&e->runnable, &last);
+	while ((n = e->runnable.next) != &last && clock_now_ns() < until) {
 		list_remove(n);
 		transfer_turn(n);
 	}
+	list_remove(&last);
 	review_holds(e);
 }

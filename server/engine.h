@@ -73,7 +73,10 @@ int engine_timeout_ms(const struct engine *e, int max_ms);
 /* What the loop does before it waits: starts jobs for which there is room now. */
 void engine_prepare(struct engine *e);
 
-/* Gives every runnable transfer one turn, ends opens that waited too long, and lets go of what a dead worker held. */
+/*
+ * Gives runnable transfers one turn each, as many as there is time for in a round, ends opens that waited too long, and lets go
+ * of what a dead worker held.
+ */
 void engine_work(struct engine *e);
 
 #endif

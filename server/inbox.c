@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -24,21 +25,13 @@ enum {
 	AT_A_TURN = 8,  /* or, while users compete, and then it is told at the end of the datagram */
 	/* While somebody has a descriptor of a process open, the next one takes Linux half the time. */
 	SENDER_MS = 20,
+	/*
+	 * What a request takes of its user's processor beside what it takes of ours: see doc/performance.md. A call makes a pipe,
+	 * and wakes him.
+	 */
+	PRICE_IN_QUEUE = 1,
+	PRICE_OF_CALL = 4,
 	REFUSAL_MS = 100, /* which takes some us: who takes longer hangs */
-};
-
-/* A datagram that was received, until all of its requests have been begun. It stands in the journal's slot of its number. */
-struct delivery {
-	struct turn turn;
-	struct fdpass m;
-	struct wire_header h;
-	struct wire_cursor cursor; /* the requests that are left */
-	unsigned next_fd;
-	int err;                /* what all of its requests are told; 0: they are done */
-	bool is_too_much;       /* its user's share does not allow of more beginnings */
-	bool is_begun;          /* `c` and `cursor` are set */
-	struct channel *c;      /* where they report; NULL: nowhere. One reference */
-	unsigned place, queued; /* what counts of it in its user's share */
 };
 
 /* ---- Messages for another worker */
@@ -127,7 +120,7 @@ static void cancel_tag(struct inbox *in, struct delivery *d, uint64_t tag)
 
 	if ((uint32_t)tag >= q->depth || transfer_cancel_tag(q, tag))
 		return;
-	if (in->waiting > 1) /* what is too much does not wait its turn, and so may come before what it cancels */
+	if (in->held.waiting > 1) /* what is too much does not wait its turn, and so may come before what it cancels */
 		queue_cancel_waiting(q, tag);
 	m->kind = MAIL_CANCEL_TAGS;
 	m->owner = d->m.owner;
@@ -204,7 +197,7 @@ static void run_some(struct inbox *in, struct delivery *d)
 			fds[i] = fdpass_take(&d->m, d->next_fd++);
 		/* Mail that was read meanwhile may have changed it. */
 		in->config.engine->first_quantum = first_quantum(d->h.count);
-		journal_turn_request(in->config.pen, d->h.count - d->cursor.count - 1);
+		delivery_at_request(&in->held, d, d->h.count - d->cursor.count - 1);
 		handle_request(in, d, &r, fds);
 	}
 	mail_cancels(in);
@@ -218,7 +211,7 @@ static void refuse_all(struct inbox *in, struct delivery *d)
 	unsigned told = 0;
 
 	if (d->h.count > 0) {
-		wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+		wire_cursor_init(&cursor, delivery_bytes(&in->held, d), d->m.len, &d->h);
 		while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
 			channel_refuse(d->c, r.tag, d->err, JOURNAL_NONE);
 			told++;
@@ -284,7 +277,7 @@ static void ask_master(struct inbox *in, const struct delivery *d)
 	struct wire_cursor cursor;
 	struct wire_request r;
 
-	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	wire_cursor_init(&cursor, delivery_bytes(&in->held, d), d->m.len, &d->h);
 	while (cursor.count > 0 && wire_next(&cursor, &r) == 0) {
 		if (r.op == WIRE_OP_SEND || r.op == WIRE_OP_SENDFD || r.op == WIRE_OP_OPEN)
 			m.tags[m.count++] = r.tag;
@@ -298,7 +291,7 @@ static void ask_master(struct inbox *in, const struct delivery *d)
 /* Whether the datagram as a whole may be acted on: 0, or what all of its requests are told. */
 static int judge(const struct inbox *in, struct delivery *d)
 {
-	const void *bytes = journal_datagram(in->config.pen);
+	const void *bytes = delivery_bytes(&in->held, d);
 	int err = wire_get_header(bytes, d->m.len, &d->h);
 
 	if (!d->m.has_owner || !access_allowed(in->config.access, &d->m.owner, d->m.gid))
@@ -324,7 +317,7 @@ static bool is_registration(const struct inbox *in, const struct delivery *d, st
 
 	if (d->h.channel != WIRE_CHANNEL_QUEUE || d->h.count != 1 || d->m.nfds != 1)
 		return false;
-	wire_cursor_init(&cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	wire_cursor_init(&cursor, delivery_bytes(&in->held, d), d->m.len, &d->h);
 	return wire_next(&cursor, r) == 0 && r->op == WIRE_OP_REGISTER;
 }
 
@@ -371,14 +364,8 @@ static bool begin(struct inbox *in, struct delivery *d)
 	if (d->err != 0)
 		return false;
 	d->next_fd = d->h.channel == WIRE_CHANNEL_FD ? 1 : 0;
-	wire_cursor_init(&d->cursor, journal_datagram(in->config.pen), d->m.len, &d->h);
+	wire_cursor_init(&d->cursor, delivery_bytes(&in->held, d), d->m.len, &d->h);
 	return true;
-}
-
-/* Where the number of the slot stands that was given back last. */
-static unsigned *next_free(struct inbox *in)
-{
-	return &in->free[in->waiting];
 }
 
 /* So many of its requests have yet to be begun. */
@@ -388,6 +375,7 @@ static void unqueue(struct inbox *in, struct delivery *d, unsigned left)
 		return;
 	share_unqueue(in->config.engine->shares, in->config.slot, d->place, d->queued - left);
 	d->queued = left;
+	turns_did(&in->turns, &d->turn, left);
 }
 
 static void keep_sender(struct inbox *in, int process)
@@ -401,11 +389,11 @@ static void keep_sender(struct inbox *in, int process)
 /* What it holds is given back; the channel is released when that has told. */
 static void let_go(struct inbox *in, struct delivery *d)
 {
-	in->fds -= fdpass_count(&d->m);
+	in->held.fds -= fdpass_count(&d->m);
 	if (d->m.process >= 0)
 		keep_sender(in, d->m.process);
 	d->m.process = OS_PROCESS_UNSAID;
-	turns_done(&d->turn);
+	turns_done(&in->turns, &d->turn);
 	fdpass_drop(&d->m);
 }
 
@@ -456,7 +444,7 @@ static bool work_on(struct inbox *in, struct delivery *d)
 	const bool refuses = d->err == EACCES, may_refuse = refuses && begin_refusing(in);
 	bool goes_on = true;
 
-	journal_use_slot(pen, (unsigned)(d - in->all));
+	delivery_take_in_hand(&in->held, d);
 	stats_client(in->config.engine->own, d->m.owner.uid, d->m.owner.pid);
 	closer_gather();
 	if (refuses && !may_refuse) {
@@ -482,11 +470,8 @@ static bool work_on(struct inbox *in, struct delivery *d)
 	if (may_refuse)
 		end_refusing(in);
 	journal_turn(pen, JOURNAL_NONE);
-	if (!goes_on) {
-		journal_forget_datagram(pen, d->m.len);
-		in->waiting--;
-		*next_free(in) = (unsigned)(d - in->all);
-	}
+	if (!goes_on)
+		delivery_forget(&in->held, d);
 	return !goes_on;
 }
 
@@ -501,16 +486,9 @@ static void tell_operator(struct inbox *in, const struct delivery *d)
 
 int inbox_init(struct inbox *in, const struct inbox_config *config)
 {
-	*in = (struct inbox){.config = *config,
-		.all = calloc(JOURNAL_SLOTS, sizeof *in->all),
-		.sender = -1,
-		.self = (uint32_t)getpid()};
-	if (!in->all)
-		return -1;
+	*in = (struct inbox){.config = *config, .sender = -1, .self = (uint32_t)getpid()};
 	turns_init(&in->turns);
-	for (unsigned i = 0; i < JOURNAL_SLOTS; i++)
-		in->free[i] = i;
-	return 0;
+	return deliveries_init(&in->held, config->pen);
 }
 
 /*
@@ -527,6 +505,17 @@ static void bar(const struct inbox *in, struct delivery *d)
 		d->err = EDQUOT;
 }
 
+/* While users compete all is received, and then nobody may use up the slots. */
+static struct delivery *make_room(struct inbox *in, struct delivery *d)
+{
+	const bool is_of_queue = d->h.channel == WIRE_CHANNEL_QUEUE;
+	const struct queue *q = is_of_queue ? queues_find(in->config.queues, d->h.queue_id) : NULL;
+
+	if (!inbox_is_shared(in) || (is_of_queue && (!q || !owner_same(&q->owner, &d->m.owner))))
+		return d;
+	return delivery_move(&in->held, d, is_of_queue);
+}
+
 /*
  * Who is served gets turns, and what waits counts in his share. What is too much is refused at once, as is he who is not served,
  * who makes nobody take turns.
@@ -541,7 +530,8 @@ static void take_in(struct inbox *in, struct delivery *d)
 		bar(in, d);
 	} else if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0) {
 		d->queued = d->h.count;
-		turns_add(&in->turns, &d->turn, uid, e->loop.now_ns);
+		d = make_room(in, d);
+		turns_add(&in->turns, &d->turn, uid, d->h.count, e->loop.now_ns);
 		return;
 	}
 	d->is_too_much = true;
@@ -551,21 +541,10 @@ static void take_in(struct inbox *in, struct delivery *d)
 
 bool inbox_receive(struct inbox *in, int sock)
 {
-	struct journal_pen *pen = in->config.pen;
-	struct delivery *d;
+	struct delivery *d = delivery_receive(&in->held, sock);
 
-	if (in->waiting == JOURNAL_SLOTS)
+	if (!d)
 		return false;
-	d = &in->all[*next_free(in)];
-	journal_use_slot(pen, (unsigned)(d - in->all));
-	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d->m) < 0)
-		return false;
-	in->waiting++;
-	in->fds += fdpass_count(&d->m);
-	d->h = (struct wire_header){.count = 0};
-	d->c = NULL;
-	d->queued = 0;
-	d->is_begun = d->is_too_much = false;
 	d->err = judge(in, d);
 	if (d->err != 0)
 		tell_operator(in, d);
@@ -586,12 +565,35 @@ int inbox_rest(struct inbox *in)
 	return -1;
 }
 
+/* Not if what waits of those who rest kept others from being heard at all. */
+static bool users_rest(const struct inbox *in)
+{
+	return inbox_is_shared(in) && !deliveries_are_many(&in->held);
+}
+
+uint64_t inbox_rest_ns(const struct inbox *in)
+{
+	return users_rest(in) ? turns_rest_ns(&in->turns, clock_now_ns()) : 0;
+}
+
 bool inbox_work(struct inbox *in)
 {
-	struct turn *turn = turns_next(&in->turns);
+	const bool is_shared = inbox_is_shared(in);
+	const uint64_t start = is_shared ? clock_now_ns() : in->config.engine->loop.now_ns;
+	struct turn *turn = turns_next(&in->turns, users_rest(in) ? start : UINT64_MAX);
+	struct delivery *d;
+	unsigned user, price;
+	uint64_t now;
 
 	if (!turn)
 		return false;
-	work_on(in, container_of(turn, struct delivery, turn));
+	d = container_of(turn, struct delivery, turn);
+	user = turn->user;
+	price = d->h.channel == WIRE_CHANNEL_QUEUE ? PRICE_IN_QUEUE : PRICE_OF_CALL;
+	work_on(in, d);
+	if (is_shared) {
+		now = clock_now_ns();
+		turns_charge(&in->turns, user, now - start, price, now);
+	}
 	return true;
 }

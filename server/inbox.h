@@ -6,11 +6,11 @@
 #ifndef SFD_INBOX_H
 #define SFD_INBOX_H
 
+#include "server/delivery.h"
 #include "server/engine.h"
 #include "server/mailbox.h"
 #include "server/queue.h"
 #include "server/register.h"
-#include "server/turns.h"
 
 struct inbox_config {
 	unsigned slot, generation, workers;
@@ -28,10 +28,8 @@ struct inbox_config {
 struct inbox {
 	struct inbox_config config;
 	uint64_t mail_seq;
-	struct delivery *all;         /* JOURNAL_SLOTS of them */
-	unsigned free[JOURNAL_SLOTS]; /* their numbers; the first `waiting` places mean nothing */
+	struct deliveries held;
 	struct turns turns;
-	unsigned waiting, fds; /* datagrams, and descriptors in them */
 	int sender;            /* the process that sent the last one, kept for a while; -1: none */
 	uint64_t sender_ns;    /* since when */
 	uint32_t self, hung; /* our process; and the one that a stranger's descriptors hold on to, as far as is known */
@@ -44,8 +42,11 @@ int inbox_init(struct inbox *in, const struct inbox_config *config);
 /* Receives one datagram; never waits. False if there is none, or no place for one more. */
 bool inbox_receive(struct inbox *in, int sock);
 
-/* Does some of what the next user asks for; never waits. False if nothing waits to be done. */
+/* Does some of what the next user asks for; never waits. False if nothing waits to be done, or all whose it is are at rest. */
 bool inbox_work(struct inbox *in);
+
+/* If all of whom something waits are at rest: until one of them goes on, in ns. Else 0. */
+uint64_t inbox_rest_ns(const struct inbox *in);
 
 /* Whether users compete, so that it is good for others to receive what comes although something waits. */
 bool inbox_is_shared(const struct inbox *in);

@@ -118,13 +118,22 @@ static int wait_for_events(struct loop *loop, int timeout_ms)
 	return n;
 }
 
-int loop_wait(struct loop *loop, int timeout_ms)
+static int take_events(struct loop *loop, int n)
 {
-	int n = wait_for_events(loop, timeout_ms);
-
 	loop->now_ns = clock_now_ns();
 	loop->pending = n < 0 ? 0 : n;
 	return n < 0 ? -1 : 0;
+}
+
+int loop_wait(struct loop *loop, int timeout_ms)
+{
+	return take_events(loop, wait_for_events(loop, timeout_ms));
+}
+
+int loop_rest(struct loop *loop, uint64_t ns)
+{
+	leave_turn(&loop->busy);
+	return take_events(loop, poller_rest(loop->poller, loop->batch, LOOP_BATCH, ns));
 }
 
 void loop_dispatch(struct loop *loop)

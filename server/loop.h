@@ -55,6 +55,9 @@ void loop_unwatch(struct loop *loop, struct source *source);
 /* Waits up to `timeout_ms` (-1: for ever). 0, or -1 and errno. */
 int loop_wait(struct loop *loop, int timeout_ms);
 
+/* The same for less than a second, and always asleep: somebody else is to have the processor. */
+int loop_rest(struct loop *loop, uint64_t ns);
+
 /* Calls back every source that has something. */
 void loop_dispatch(struct loop *loop);
 

@@ -42,8 +42,6 @@ struct stats {
 	counter client;              /* whose request is being worked on: uid << 32 | pid */
 	counter refusals;            /* channels kept only because a refusal could not be written yet */
 	counter idle_ns;             /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
-	counter looked_ns;           /* when it looked for requests last, */
-	counter shared_ns;           /* and when it last saw that users compete */
 	counter requests;            /* received, refused ones included */
 	counter bytes;               /* of files, delivered */
 	counter fallbacks;           /* a way to move bytes was refused and the next one tried */

@@ -3,11 +3,63 @@
 
 #include <stddef.h>
 
+enum { NOBODY = TURNS_USERS };
+
 void turns_init(struct turns *t)
 {
 	*t = (struct turns){.last = (uid_t)-1};
 	list_init(&t->round);
 }
+
+/* ---- Users */
+
+static unsigned find_user(const struct turns *t, uid_t uid)
+{
+	for (unsigned i = 0; i < TURNS_USERS - 1; i++) {
+		if (t->users[i].came_ns != 0 && t->users[i].uid == uid)
+			return i;
+	}
+	return NOBODY;
+}
+
+/* A free place, or that of who has been away for longest and has nothing here. */
+static unsigned take_place(struct turns *t, uid_t uid)
+{
+	unsigned found = TURNS_USERS - 1;
+	uint64_t oldest = UINT64_MAX;
+
+	for (unsigned i = 0; i < TURNS_USERS - 1; i++) {
+		const struct turns_user *u = &t->users[i];
+
+		if (u->waiting == 0 && u->came_ns < oldest) {
+			oldest = u->came_ns;
+			found = i;
+		}
+	}
+	if (found < TURNS_USERS - 1)
+		t->users[found] = (struct turns_user){.uid = uid};
+	return found;
+}
+
+static bool is_near(uint64_t then_ns, uint64_t now_ns)
+{
+	return then_ns != 0 && now_ns < then_ns + TURNS_COMPANY_NS;
+}
+
+/* Whether somebody else was there just now who asks for little; how many there are altogether. */
+static bool has_company(const struct turns *t, unsigned user, uint64_t now_ns, unsigned *count)
+{
+	bool found = false;
+
+	*count = 0;
+	for (unsigned i = 0; i < TURNS_USERS; i++) {
+		*count += t->users[i].waiting > 0 || is_near(t->users[i].came_ns, now_ns);
+		found = found || (i != user && is_near(t->users[i].modest_ns, now_ns));
+	}
+	return found;
+}
+
+/* ---- What waits */
 
 static struct turn *first_of(const struct turns *t, uid_t uid)
 {
@@ -18,12 +70,18 @@ static struct turn *first_of(const struct turns *t, uid_t uid)
 	return NULL;
 }
 
-void turns_add(struct turns *t, struct turn *turn, uid_t uid, uint64_t now_ns)
+void turns_add(struct turns *t, struct turn *turn, uid_t uid, unsigned requests, uint64_t now_ns)
 {
 	struct turn *first = first_of(t, uid);
 
-	turn->uid = uid;
 	turn_init(turn);
+	turn->uid = uid;
+	turn->left = requests;
+	turn->user = find_user(t, uid);
+	if (turn->user == NOBODY)
+		turn->user = take_place(t, uid);
+	t->users[turn->user].waiting += requests;
+	t->users[turn->user].came_ns = now_ns;
 	if (first)
 		list_append(&first->line, &turn->line);
 	else
@@ -33,19 +91,69 @@ void turns_add(struct turns *t, struct turn *turn, uid_t uid, uint64_t now_ns)
 	t->last = uid;
 }
 
-struct turn *turns_next(struct turns *t)
+static bool rests(struct turns_user *u, uint64_t now_ns)
 {
-	struct list *n = t->round.next;
-
-	if (list_empty(&t->round))
-		return NULL;
-	list_remove(n);
-	list_append(&t->round, n);
-	return container_of(n, struct turn, round);
+	u->rests = u->rests && u->paid_ns > now_ns;
+	return u->rests;
 }
 
-void turns_done(struct turn *turn)
+struct turn *turns_next(struct turns *t, uint64_t now_ns)
 {
+	for (struct list *n = t->round.next; n != &t->round; n = n->next) {
+		struct turn *turn = container_of(n, struct turn, round);
+
+		if (rests(&t->users[turn->user], now_ns))
+			continue;
+		list_remove(n);
+		list_append(&t->round, n);
+		return turn;
+	}
+	return NULL;
+}
+
+uint64_t turns_rest_ns(const struct turns *t, uint64_t now_ns)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (struct list *n = t->round.next; n != &t->round; n = n->next) {
+		const struct turns_user *u = &t->users[container_of(n, struct turn, round)->user];
+
+		if (!u->rests || u->paid_ns <= now_ns)
+			return 0;
+		least = u->paid_ns - now_ns < least ? u->paid_ns - now_ns : least;
+	}
+	return least == UINT64_MAX ? 0 : least;
+}
+
+/* He does not rest after each turn: that would wake everybody for each. */
+static void charge(struct turns_user *u, uint64_t cost_ns, uint64_t now_ns)
+{
+	if (u->paid_ns + TURNS_REST_NS < now_ns)
+		u->paid_ns = now_ns - TURNS_REST_NS;
+	u->paid_ns += cost_ns;
+	u->rests = u->paid_ns > now_ns + TURNS_REST_NS;
+}
+
+void turns_did(struct turns *t, struct turn *turn, unsigned left)
+{
+	t->users[turn->user].waiting -= turn->left - left;
+	turn->left = left;
+}
+
+void turns_charge(struct turns *t, unsigned user, uint64_t took_ns, unsigned price, uint64_t now_ns)
+{
+	struct turns_user *u = &t->users[user];
+	unsigned users;
+
+	if (u->waiting <= TURNS_MODEST)
+		u->modest_ns = now_ns;
+	else if (has_company(t, user, now_ns, &users))
+		charge(u, took_ns * users * price, now_ns);
+}
+
+void turns_done(struct turns *t, struct turn *turn)
+{
+	turns_did(t, turn, 0);
 	if (!list_empty(&turn->line) && !list_empty(&turn->round))
 		list_append(&turn->round, &container_of(turn->line.next, struct turn, line)->round);
 	list_remove(&turn->round);

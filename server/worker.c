@@ -63,7 +63,7 @@ static void cancel_tags(struct worker *w, const struct mail *m)
 	if (!q || !owner_same(&q->owner, &m->owner))
 		return;
 	for (unsigned i = 0; i < m->count; i++) {
-		if (!transfer_cancel_tag(q, m->tags[i]) && w->inbox.waiting > 0)
+		if (!transfer_cancel_tag(q, m->tags[i]) && w->inbox.held.waiting > 0)
 			queue_cancel_waiting(q, m->tags[i]);
 	}
 }
@@ -181,7 +181,7 @@ static void review_jobs(struct worker *w)
 static bool is_full(const struct worker *w)
 {
 	return counter_get(&w->engine.own->active) + closer_backlog() + w->outbox.fds + w->to_master.fds +
-		       w->inbox.fds + WIRE_COUNT_MAX >
+		       w->inbox.held.fds + WIRE_COUNT_MAX >
 	       w->config->worker_transfers;
 }
 
@@ -200,31 +200,10 @@ static void tell_if_clogged(struct worker *w, uint64_t now)
 		w->config->slot, backlog);
 }
 
-/*
- * While users compete half of the workers serve them. If one user could keep all of them busy, and his own processes besides,
- * the others' would wait for a processor, for milliseconds. Should those that serve stand still the rest comes back.
- */
-static bool leaves_it_to_others(const struct worker *w)
-{
-	const uint64_t now = w->engine.loop.now_ns;
-	const unsigned half = (w->config->workers + 1) / 2;
-	bool is_shared = false, is_served = false;
-
-	if (w->config->slot < half)
-		return false;
-	for (unsigned i = 0; i < half; i++) {
-		struct stats *other = &w->config->stats[i];
-
-		is_shared = is_shared || counter_get(&other->shared_ns) + TURNS_LATELY_NS > now;
-		is_served = is_served || counter_get(&other->looked_ns) + STAND_BY_NS > now;
-	}
-	return is_shared && is_served;
-}
-
 /* What waits in the socket another worker may come to first, unless that keeps other users waiting. */
 static bool may_receive(const struct worker *w)
 {
-	return !is_full(w) && !leaves_it_to_others(w) && (w->inbox.waiting == 0 || inbox_is_shared(&w->inbox));
+	return !is_full(w) && (w->inbox.held.waiting == 0 || inbox_is_shared(&w->inbox));
 }
 
 static void receive_some(struct worker *w, uint64_t now)
@@ -243,14 +222,12 @@ static void drain_requests(struct worker *w)
 {
 	uint64_t now = clock_now_ns();
 
-	if (!w->got_requests && w->inbox.waiting == 0 && now - w->looked_ns < LOOK_AROUND_NS)
+	if (!w->got_requests && w->inbox.held.waiting == 0 && now - w->looked_ns < LOOK_AROUND_NS)
 		return;
 	w->looked_ns = now;
-	atomic_store_explicit(&w->engine.own->looked_ns, now, memory_order_relaxed);
 	w->round_requests = counter_get(&w->engine.own->requests);
 	receive_some(w, now);
 	w->round_requests = counter_get(&w->engine.own->requests) - w->round_requests;
-	atomic_store_explicit(&w->engine.own->shared_ns, w->inbox.turns.shared_ns, memory_order_relaxed);
 }
 
 static void on_requests(struct source *source, unsigned events)
@@ -289,8 +266,6 @@ static int arrange_requests(struct worker *w)
 
 	if (w->got_requests && w->round_requests < HELPED && is_spare(w))
 		w->stand_by_until = now + stand_by_ns(w->config->slot);
-	else if (leaves_it_to_others(w))
-		w->stand_by_until = now + STAND_BY_NS;
 	else if (w->stand_by_until <= now)
 		w->stand_by_until = 0;
 	w->got_requests = false;
@@ -313,7 +288,7 @@ static int nap_ms(struct worker *w)
 	const int naps[] = {closer_nap_ms(), inbox_rest(&w->inbox)};
 	int ms = LOOK_AROUND_MS;
 
-	if (w->inbox.waiting > 0)
+	if (w->inbox.held.waiting > 0 && inbox_rest_ns(&w->inbox) == 0)
 		return 0;
 	if (w->outbox.total + w->to_master.total > 0)
 		return MAIL_RETRY_MS;
@@ -497,6 +472,16 @@ static struct worker *worker_new(const struct worker_config *config)
 	return w;
 }
 
+/* 0, or -1 and errno. */
+static int sleep_for(struct worker *w, int timeout_ms)
+{
+	const uint64_t rest_ns = inbox_rest_ns(&w->inbox);
+
+	if (rest_ns > 0 && timeout_ms > 0)
+		return loop_rest(&w->engine.loop, rest_ns);
+	return loop_wait(&w->engine.loop, timeout_ms);
+}
+
 static _Noreturn void serve(struct worker *w)
 {
 	struct engine *e = &w->engine;
@@ -513,7 +498,7 @@ static _Noreturn void serve(struct worker *w)
 		if (timeout > 0 && w->requests.watched)
 			atomic_store_explicit(&e->own->idle_ns, clock_now_ns(), memory_order_relaxed);
 		journal_rest(&w->pen);
-		if (loop_wait(&e->loop, timeout) < 0)
+		if (sleep_for(w, timeout) < 0)
 			break;
 		journal_turn(&w->pen, JOURNAL_NONE);
 		loop_dispatch(&e->loop);

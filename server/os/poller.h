@@ -3,6 +3,8 @@
 #ifndef SFD_OS_POLLER_H
 #define SFD_OS_POLLER_H
 
+#include <stdint.h>
+
 enum {
 	POLLER_IN = 1 << 0,
 	POLLER_OUT = 1 << 1,
@@ -28,5 +30,8 @@ void poller_remove(int poller, int fd);
 
 /* The number of events, 0 when `timeout_ms` (-1: for ever) ran out, or when a signal came. -1 and errno. */
 int poller_wait(int poller, struct poller_event *out, int max, int timeout_ms);
+
+/* The same, to the nanosecond, up to a second; where the system cannot do that, up to the next millisecond. */
+int poller_rest(int poller, struct poller_event *out, int max, uint64_t ns);
 
 #endif

@@ -28,15 +28,15 @@ class Turns : public ::testing::Test
 	{
 		turns_init(&turns_);
 	}
-	void add(uid_t uid, const std::string &name, uint64_t now = START)
+	void add(uid_t uid, const std::string &name, uint64_t now = START, unsigned requests = 1)
 	{
 		items_.push_back({{}, name});
-		turns_add(&turns_, &items_.back().t, uid, now);
+		turns_add(&turns_, &items_.back().t, uid, requests, now);
 	}
 	// Who is next; that is done with it, or goes on.
-	std::string next(bool done = true)
+	std::string next(bool done = true, uint64_t now = START)
 	{
-		turn *t = turns_next(&turns_);
+		turn *t = turns_next(&turns_, now);
 
 		if (!t)
 			return "nobody";
@@ -44,7 +44,7 @@ class Turns : public ::testing::Test
 			if (&i.t != t)
 				continue;
 			if (done)
-				turns_done(t);
+				turns_done(&turns_, t);
 			return i.name;
 		}
 		return "a stranger";
@@ -100,7 +100,7 @@ TEST_F(Turns, OneThatIsDoneOutOfTurn)
 {
 	for (const char *name : {"a1", "a2", "a3", "b1"})
 		add(name[0] == 'a' ? 1 : 2, name);
-	turns_done(&items_[1].t);
+	turns_done(&turns_, &items_[1].t);
 	EXPECT_EQ("a1", next());
 	EXPECT_EQ("b1", next());
 	EXPECT_EQ("a3", next());
@@ -121,6 +121,157 @@ TEST_F(Turns, SharedForAWhileAfterSomebodyElseCame)
 	add(1, "e", START + 7 + LATELY);
 	EXPECT_TRUE(turns_are_shared(&turns_, START + 7 + LATELY));
 }
+
+// ---- Rest
+
+class Rest : public Turns
+{
+      protected:
+	static constexpr unsigned GREEDY = 1, MODEST = 2;
+	static constexpr uint64_t REST = TURNS_REST_NS, COMPANY = TURNS_COMPANY_NS;
+
+	Rest()
+	{
+		add(GREEDY, "much", START, 1000);
+	}
+	// One turn of each at that time, which takes so long.
+	void modest(uint64_t now)
+	{
+		add(MODEST, "little", now, TURNS_MODEST);
+		charge(MODEST, now, 10);
+		turns_done(&turns_, &items_.back().t);
+		items_.pop_back();
+	}
+	// A turn of eight requests.
+	void charge(uid_t uid, uint64_t now, uint64_t took, unsigned price = 1)
+	{
+		for (Item &i : items_) {
+			if (i.t.uid != uid)
+				continue;
+			turns_did(&turns_, &i.t, i.t.left > 8 ? i.t.left - 8 : i.t.left);
+			turns_charge(&turns_, i.t.user, took, price, now);
+			return;
+		}
+	}
+	bool is_resting(uint64_t now)
+	{
+		const bool rests = next(false, now) == "nobody";
+
+		EXPECT_EQ(rests, turns_rest_ns(&turns_, now) > 0);
+		return rests;
+	}
+};
+
+TEST_F(Rest, NotWhoIsAlone)
+{
+	for (unsigned i = 0; i < 100; i++) {
+		charge(GREEDY, START + i, REST);
+		EXPECT_FALSE(is_resting(START + i));
+	}
+}
+
+// Two users: half of the time.
+TEST_F(Rest, WhoHasHadHisPart)
+{
+	uint64_t now = 1000 * COMPANY, had = 0;
+	const uint64_t begin = now;
+
+	while (now < begin + 100 * COMPANY) {
+		modest(now);
+		if (is_resting(now)) {
+			now += turns_rest_ns(&turns_, now);
+			continue;
+		}
+		now += REST / 10;
+		had += REST / 10;
+		turns_charge(&turns_, items_.front().t.user, REST / 10, 1, now);
+	}
+	EXPECT_NEAR(0.5, static_cast<double>(had) / static_cast<double>(now - begin), 0.02);
+}
+
+TEST_F(Rest, ThePriceCounts)
+{
+	modest(START);
+	charge(GREEDY, START, REST / 2 + 1, 4);
+	EXPECT_TRUE(is_resting(START));
+	EXPECT_TRUE(is_resting(START + REST + 1));
+	EXPECT_FALSE(is_resting(START + 5 * REST));
+}
+
+TEST_F(Rest, OnlyBesideWhoWasThereJustNow)
+{
+	modest(START);
+	charge(GREEDY, START + COMPANY, 10 * REST);
+	EXPECT_FALSE(is_resting(START + COMPANY));
+	modest(START + COMPANY);
+	charge(GREEDY, START + COMPANY + 1, 10 * REST);
+	EXPECT_TRUE(is_resting(START + COMPANY + 1));
+}
+
+// Those who ask for much take turns and rest not: somebody would have to be there who gains by it.
+TEST_F(Rest, NotBesideOthersWhoAskForMuch)
+{
+	add(MODEST, "as much", START, 1000);
+	for (unsigned i = 0; i < 10; i++) {
+		charge(GREEDY, START + i, 10 * REST);
+		charge(MODEST, START + i, 10 * REST);
+		EXPECT_EQ("much", next(false, START + i));
+		EXPECT_EQ("as much", next(false, START + i));
+	}
+}
+
+// Who asks for little never rests, whatever he has had.
+TEST_F(Rest, NotWhoAsksForLittle)
+{
+	add(3, "another", START, 1);
+	charge(3, START, 1);
+	add(MODEST, "little", START, TURNS_MODEST);
+	charge(MODEST, START, 100 * REST, 10);
+	charge(GREEDY, START, 100 * REST);
+	EXPECT_EQ("another", next(false));
+	EXPECT_EQ("little", next(false));
+	EXPECT_EQ("another", next());
+	EXPECT_EQ("little", next());
+	EXPECT_TRUE(is_resting(START));
+}
+
+// What he did not use of his part is not kept for him, but for the length of a rest.
+TEST_F(Rest, NothingIsSavedUp)
+{
+	const uint64_t later = START + 1000 * COMPANY;
+
+	modest(later);
+	charge(GREEDY, later, REST + 1);
+	EXPECT_TRUE(is_resting(later));
+}
+
+// All who find no place of their own have one together, and what waits is served all the same.
+TEST_F(Rest, MoreUsersThanPlaces)
+{
+	for (uid_t uid = 100; uid < 100 + 2 * TURNS_USERS; uid++)
+		add(uid, std::to_string(uid), START, 1);
+	for (uid_t uid = 100; uid < 100 + 2 * TURNS_USERS; uid++) {
+		next(false); /* "much", or one of them */
+	}
+	for (unsigned left = 2 * TURNS_USERS; left > 0;) {
+		const std::string name = next(false);
+
+		ASSERT_NE("nobody", name);
+		if (name == "much")
+			continue;
+		for (Item &i : items_) {
+			if (i.name == name)
+				turns_done(&turns_, &i.t);
+		}
+		left--;
+	}
+	EXPECT_EQ("much", next());
+	EXPECT_EQ("nobody", next());
+	for (const turns_user &u : turns_.users)
+		EXPECT_EQ(0U, u.waiting);
+}
+
+// ---- At random
 
 // As a list of each user's does it.
 TEST_F(Turns, AnyOrder)

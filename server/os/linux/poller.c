@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum { BATCH_MAX = 64 };
 
@@ -59,11 +61,8 @@ void poller_remove(int poller, int fd)
 	epoll_ctl(poller, EPOLL_CTL_DEL, fd, NULL);
 }
 
-int poller_wait(int poller, struct poller_event *out, int max, int timeout_ms)
+static int gather(const struct epoll_event *batch, int n, struct poller_event *out)
 {
-	struct epoll_event batch[BATCH_MAX];
-	int n = epoll_wait(poller, batch, max < BATCH_MAX ? max : BATCH_MAX, timeout_ms);
-
 	if (n < 0)
 		return errno == EINTR ? 0 : -1;
 	for (int i = 0; i < n; i++) {
@@ -71,4 +70,27 @@ int poller_wait(int poller, struct poller_event *out, int max, int timeout_ms)
 		out[i].events = from_epoll(batch[i].events);
 	}
 	return n;
+}
+
+int poller_wait(int poller, struct poller_event *out, int max, int timeout_ms)
+{
+	struct epoll_event batch[BATCH_MAX];
+	int n = epoll_wait(poller, batch, max < BATCH_MAX ? max : BATCH_MAX, timeout_ms);
+
+	return gather(batch, n, out);
+}
+
+/* epoll_pwait2(2), since 5.11; the C library has it since 2.35 only. The kernel's struct has 64 bits everywhere. */
+int poller_rest(int poller, struct poller_event *out, int max, uint64_t ns)
+{
+	const struct {
+		int64_t tv_sec, tv_nsec;
+	} timeout = {.tv_nsec = ns < 1000000000 ? (int64_t)ns : 999999999};
+	struct epoll_event batch[BATCH_MAX];
+	long n;
+
+	n = syscall(SYS_epoll_pwait2, poller, batch, max < BATCH_MAX ? max : BATCH_MAX, &timeout, NULL, 0);
+	if (n < 0 && errno == ENOSYS)
+		return poller_wait(poller, out, max, (int)(timeout.tv_nsec / 1000000) + 1);
+	return gather(batch, (int)n, out);
 }

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "server/delivery.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOVED_MAX = 16 * 1024 * 1024 };
+
+int deliveries_init(struct deliveries *all, struct journal_pen *pen)
+{
+	*all = (struct deliveries){.pen = pen, .all = calloc(JOURNAL_SLOTS, sizeof *all->all)};
+	if (!all->all)
+		return -1;
+	for (unsigned i = 0; i < JOURNAL_SLOTS; i++)
+		all->free[i] = i;
+	return 0;
+}
+
+/* The slot that was given back last is the next to be used: it is in the caches. */
+static void free_slot(struct deliveries *all, struct delivery *d)
+{
+	journal_forget_datagram(all->pen, d->m.len);
+	all->free[--all->used] = (unsigned)(d - all->all);
+}
+
+struct delivery *delivery_receive(struct deliveries *all, int sock)
+{
+	struct journal_pen *pen = all->pen;
+	struct delivery *d;
+
+	if (all->used == JOURNAL_SLOTS)
+		return NULL;
+	d = &all->all[all->free[all->used]];
+	journal_use_slot(pen, (unsigned)(d - all->all));
+	if (fdpass_receive_into(sock, journal_datagram(pen), WIRE_DATAGRAM_MAX, journal_control(pen), &d->m) < 0)
+		return NULL;
+	all->used++;
+	all->waiting++;
+	all->fds += fdpass_count(&d->m);
+	d->h = (struct wire_header){.count = 0};
+	d->c = NULL;
+	d->queued = d->lines = 0;
+	d->is_begun = d->is_too_much = d->is_moved = false;
+	return d;
+}
+
+/* ---- Moved ones: the struct, the numbers of its lines, its bytes */
+
+static uint32_t *lines_of(struct delivery *d)
+{
+	return (uint32_t *)(void *)(d + 1);
+}
+
+static const void *moved_bytes(const struct delivery *d)
+{
+	return (const uint32_t *)(const void *)(d + 1) + d->lines;
+}
+
+static size_t moved_size(const struct delivery *d)
+{
+	return sizeof *d + d->lines * sizeof(uint32_t) + d->m.len;
+}
+
+static void strike_lines(struct deliveries *all, struct delivery *d)
+{
+	for (unsigned i = 0; i < d->lines; i++)
+		journal_strike(all->pen, lines_of(d)[i]);
+}
+
+/* A line says no more than: a queue's request, of that tag. So nothing else may be in it. */
+static bool note_lines(struct deliveries *all, struct delivery *moved)
+{
+	struct wire_cursor cursor;
+	struct wire_request r;
+	unsigned n = 0;
+
+	wire_cursor_init(&cursor, journal_datagram(all->pen), moved->m.len, &moved->h);
+	for (; n < moved->lines && wire_next(&cursor, &r) == 0; n++) {
+		const bool begins = r.op == WIRE_OP_SEND || r.op == WIRE_OP_SENDFD || r.op == WIRE_OP_OPEN;
+
+		lines_of(moved)[n] =
+			begins ? journal_note_request(all->pen, moved->h.queue_id, r.tag) : JOURNAL_NONE;
+		if (lines_of(moved)[n] == JOURNAL_NONE)
+			break;
+	}
+	if (n == moved->lines)
+		return true;
+	moved->lines = n;
+	strike_lines(all, moved);
+	return false;
+}
+
+/* Of a one-request call the journal need not know: if the worker dies the end of its channel tells. A second message has none. */
+struct delivery *delivery_move(struct deliveries *all, struct delivery *d, bool is_of_queue)
+{
+	const unsigned lines = is_of_queue ? d->h.count : 0;
+	struct delivery *moved;
+	size_t size;
+
+	if (!is_of_queue && (d->h.channel != WIRE_CHANNEL_FD || d->h.count != 1))
+		return d;
+	size = sizeof *d + lines * sizeof(uint32_t) + d->m.len;
+	if (all->moved_bytes + size > MOVED_MAX)
+		return d;
+	moved = malloc(size);
+	if (!moved)
+		return d;
+	*moved = *d;
+	moved->is_moved = true;
+	moved->lines = lines;
+	if (!note_lines(all, moved)) {
+		free(moved);
+		return d;
+	}
+	memcpy((void *)(lines_of(moved) + lines), journal_datagram(all->pen), d->m.len);
+	free_slot(all, d);
+	all->moved_bytes += size;
+	return moved;
+}
+
+void delivery_forget(struct deliveries *all, struct delivery *d)
+{
+	all->waiting--;
+	if (!d->is_moved) {
+		free_slot(all, d);
+		return;
+	}
+	strike_lines(all, d);
+	all->moved_bytes -= moved_size(d);
+	free(d);
+}
+
+/* ---- In hand */
+
+void delivery_take_in_hand(struct deliveries *all, const struct delivery *d)
+{
+	if (!d->is_moved)
+		journal_use_slot(all->pen, (unsigned)(d - all->all));
+}
+
+const void *delivery_bytes(const struct deliveries *all, const struct delivery *d)
+{
+	return d->is_moved ? moved_bytes(d) : journal_datagram(all->pen);
+}
+
+void delivery_at_request(struct deliveries *all, const struct delivery *d, unsigned i)
+{
+	if (!d->is_moved)
+		journal_turn_request(all->pen, i);
+	else
+		journal_turn(all->pen, i < d->lines ? ((const uint32_t *)(const void *)(d + 1))[i] : JOURNAL_NONE);
+}
