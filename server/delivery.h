@@ -7,10 +7,11 @@
 #ifndef SFD_DELIVERY_H
 #define SFD_DELIVERY_H
 
-#include "server/channel.h"
 #include "server/fdpass.h"
 #include "server/journal.h"
 #include "server/turns.h"
+
+struct channel;
 
 /* A datagram that was received, until all of its requests have been begun. */
 struct delivery {
