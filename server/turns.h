@@ -18,7 +18,7 @@
 enum {
 	TURNS_LATELY_NS = 100 * 1000 * 1000,
 	TURNS_COMPANY_NS = 10 * 1000 * 1000, /* for so long after somebody modest was there others rest */
-	TURNS_REST_NS = 100 * 1000,          /* how long at a time */
+	TURNS_REST_NS = 50 * 1000,          /* how long at a time */
 	TURNS_MODEST = 8,                    /* who has no more requests waiting than that asks for little */
 	TURNS_USERS = 32,                    /* told apart; the last place is of all others */
 };

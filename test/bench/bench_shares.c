@@ -30,6 +30,7 @@ enum {
 	FLOOD_DEPTH = 2048,
 	FLOOD_CALLS = 256,
 	FILE_SIZE = 4096,
+	QUIET_US = 200 * 1000,
 };
 
 struct figures {
@@ -296,6 +297,8 @@ static void compare(const struct arena *a, victim_fn *measure, flood_fn *flood, 
 		struct figures f;
 		pid_t flooder;
 
+		/* What the flood before left behind is over, and so is what the daemon does while users compete. */
+		usleep(QUIET_US);
 		ask_for(commands[1], answers[0], &f);
 		alone[i] = f.p99;
 		alone50[i] = f.p50;
