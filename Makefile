@@ -47,7 +47,8 @@ MAN3_LINKS := $(shell sed -n 's/^\tsfd_\([a-z_]*\);/sfd_\1/p' lib/sendfiled.map)
 
 WARN := -Wall -Wextra -Wshadow -Wconversion -Werror
 CWARN := $(WARN) -Wstrict-prototypes -Wmissing-prototypes
-OPT := $(if $(DEBUG),-O0 -g3,-O2 -g)
+# Nodes of lists lie in structs of all kinds: gcc 12 made an endless loop of two loops that move nodes from one list to another.
+OPT := $(if $(DEBUG),-O0 -g3,-O2 -g) -fno-strict-aliasing
 SAN := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 HARDEN := $(if $(DEBUG)$(SANITIZE),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong
 

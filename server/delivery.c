@@ -6,9 +6,9 @@
 
 enum { MOVED_MAX = 16 * 1024 * 1024 };
 
-int deliveries_init(struct deliveries *all, struct journal_pen *pen)
+int deliveries_init(struct deliveries *all, struct journal_pen *pen, unsigned transfers)
 {
-	*all = (struct deliveries){.pen = pen, .all = calloc(JOURNAL_SLOTS, sizeof *all->all)};
+	*all = (struct deliveries){.pen = pen, .all = calloc(JOURNAL_SLOTS, sizeof *all->all), .transfers = transfers};
 	if (!all->all)
 		return -1;
 	for (unsigned i = 0; i < JOURNAL_SLOTS; i++)
@@ -67,40 +67,45 @@ static void strike_lines(struct deliveries *all, struct delivery *d)
 		journal_strike(all->pen, lines_of(d)[i]);
 }
 
-/* A line says no more than: a queue's request, of that tag. So nothing else may be in it. */
+/*
+ * A line says no more than: a queue's request, of that tag. Of a one-request call the journal need not know at all: if the worker
+ * dies the end of its channel tells. But a second message is one of somebody's transfer, and a cancel ends something.
+ */
+static bool may_move(const struct deliveries *all, const struct delivery *d)
+{
+	struct wire_cursor cursor;
+	struct wire_request r;
+
+	wire_cursor_init(&cursor, journal_datagram(all->pen), d->m.len, &d->h);
+	while (cursor.count > 0) {
+		if (wire_next(&cursor, &r) != 0 || r.op == WIRE_OP_SEND_OPEN || r.op == WIRE_OP_CANCEL ||
+			r.op == WIRE_OP_REGISTER)
+			return false;
+	}
+	return true;
+}
+
 static bool note_lines(struct deliveries *all, struct delivery *moved)
 {
 	struct wire_cursor cursor;
 	struct wire_request r;
-	unsigned n = 0;
 
+	if (journal_left(all->pen) < moved->lines + all->transfers)
+		return false;
 	wire_cursor_init(&cursor, journal_datagram(all->pen), moved->m.len, &moved->h);
-	for (; n < moved->lines && wire_next(&cursor, &r) == 0; n++) {
-		const bool begins = r.op == WIRE_OP_SEND || r.op == WIRE_OP_SENDFD || r.op == WIRE_OP_OPEN;
-
-		lines_of(moved)[n] =
-			begins ? journal_note_request(all->pen, moved->h.queue_id, r.tag) : JOURNAL_NONE;
-		if (lines_of(moved)[n] == JOURNAL_NONE)
-			break;
-	}
-	if (n == moved->lines)
-		return true;
-	moved->lines = n;
-	strike_lines(all, moved);
-	return false;
+	for (unsigned i = 0; i < moved->lines && wire_next(&cursor, &r) == 0; i++)
+		lines_of(moved)[i] = journal_note_request(all->pen, moved->h.queue_id, r.tag);
+	return true;
 }
 
-/* Of a one-request call the journal need not know: if the worker dies the end of its channel tells. A second message has none. */
 struct delivery *delivery_move(struct deliveries *all, struct delivery *d, bool is_of_queue)
 {
 	const unsigned lines = is_of_queue ? d->h.count : 0;
+	const size_t size = sizeof *d + lines * sizeof(uint32_t) + d->m.len;
 	struct delivery *moved;
-	size_t size;
 
-	if (!is_of_queue && (d->h.channel != WIRE_CHANNEL_FD || d->h.count != 1))
-		return d;
-	size = sizeof *d + lines * sizeof(uint32_t) + d->m.len;
-	if (all->moved_bytes + size > MOVED_MAX)
+	if ((!is_of_queue && d->h.channel != WIRE_CHANNEL_FD) || !may_move(all, d) ||
+		all->moved_bytes + size > MOVED_MAX)
 		return d;
 	moved = malloc(size);
 	if (!moved)
@@ -108,7 +113,7 @@ struct delivery *delivery_move(struct deliveries *all, struct delivery *d, bool 
 	*moved = *d;
 	moved->is_moved = true;
 	moved->lines = lines;
-	if (!note_lines(all, moved)) {
+	if (lines > 0 && !note_lines(all, moved)) {
 		free(moved);
 		return d;
 	}

@@ -36,10 +36,11 @@ struct deliveries {
 	unsigned used;                /* slots */
 	unsigned waiting, fds;        /* datagrams, and descriptors in them */
 	size_t moved_bytes;           /* what was moved takes so much memory */
+	unsigned transfers;           /* so many descriptors there are, and lines that are not for this */
 };
 
-/* 0, or -1 and ENOMEM. */
-int deliveries_init(struct deliveries *all, struct journal_pen *pen);
+/* `transfers`: how many this worker may have under way, each with a descriptor and a line of the journal. 0, or -1 and ENOMEM. */
+int deliveries_init(struct deliveries *all, struct journal_pen *pen, unsigned transfers);
 
 /* Receives one; never waits. NULL if there is none, or no slot. */
 struct delivery *delivery_receive(struct deliveries *all, int sock);
@@ -60,10 +61,10 @@ struct delivery *delivery_move(struct deliveries *all, struct delivery *d, bool 
 /* All has been begun and told, and nothing of it is owned any more. */
 void delivery_forget(struct deliveries *all, struct delivery *d);
 
-/* Few slots are left. */
+/* Few slots are left, or descriptors. */
 static inline bool deliveries_are_many(const struct deliveries *all)
 {
-	return all->used > JOURNAL_SLOTS * 3 / 4;
+	return all->used > JOURNAL_SLOTS * 3 / 4 || all->fds > all->transfers / 4 * 3;
 }
 
 #endif

@@ -4,7 +4,7 @@
 #include "server/os/files.h"
 #include "server/transfer.h"
 
-enum { ROUND_NS = 100 * 1000 }; /* of turns, before the loop looks for what is new */
+enum { ROUND_NS = 100 * 1000 }; /* of turns at least, before the loop looks for what is new */
 
 int engine_init(struct engine *e, const struct engine_config *config)
 {
@@ -66,23 +66,32 @@ void engine_prepare(struct engine *e)
 	jobs_work(&e->jobs, e->loop.now_ns);
 }
 
-void engine_work(struct engine *e)
+/*
+ * One turn each for those that are runnable now; who becomes runnable meanwhile waits for the next round. What there is no
+ * time for is first in that: a new request, of somebody else perhaps, is not to wait for a hundred large ones.
+ */
+static void give_turns(struct engine *e, uint64_t requests_ns)
 {
-	const uint64_t until = clock_now_ns() + ROUND_NS;
+	const uint64_t until = clock_now_ns() + (requests_ns > ROUND_NS ? requests_ns : ROUND_NS);
 	struct list last, *n;
+
+	list_append(&e->runnable, &last);
+	while ((n = e->runnable.next) != &last) {
+		list_remove(n);
+		transfer_turn(n);
+		if (clock_now_ns() >= until)
+			break;
+	}
+	list_remove(&last);
+}
+
+void engine_work(struct engine *e, uint64_t requests_ns)
+{
 	struct timer *due;
 
 	while ((due = timers_due(&e->timers, e->loop.now_ns)) != NULL)
 		transfer_time_out(due);
-	/*
-	 * One turn each for those that are runnable now; who becomes runnable meanwhile waits for the next round. What there
-	 * is no time for is first in that: a new request, of somebody else perhaps, is not to wait for a hundred large ones.
-	 */
-	list_append(&e->runnable, &last);
-	while ((n = e->runnable.next) != &last && clock_now_ns() < until) {
-		list_remove(n);
-		transfer_turn(n);
-	}
-	list_remove(&last);
+	if (!list_empty(&e->runnable))
+		give_turns(e, requests_ns);
 	review_holds(e);
 }

@@ -74,9 +74,9 @@ int engine_timeout_ms(const struct engine *e, int max_ms);
 void engine_prepare(struct engine *e);
 
 /*
- * Gives runnable transfers one turn each, as many as there is time for in a round, ends opens that waited too long, and lets go
- * of what a dead worker held.
+ * Gives runnable transfers one turn each, as many as there is time for: as long as new requests took in this round of the loop,
+ * and a little anyway. Ends opens that waited too long, and lets go of what a dead worker held.
  */
-void engine_work(struct engine *e);
+void engine_work(struct engine *e, uint64_t requests_ns);
 
 #endif

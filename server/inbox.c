@@ -488,7 +488,7 @@ int inbox_init(struct inbox *in, const struct inbox_config *config)
 {
 	*in = (struct inbox){.config = *config, .sender = -1, .self = (uint32_t)getpid()};
 	turns_init(&in->turns);
-	return deliveries_init(&in->held, config->pen);
+	return deliveries_init(&in->held, config->pen, config->transfers);
 }
 
 /*
@@ -591,9 +591,7 @@ bool inbox_work(struct inbox *in)
 	user = turn->user;
 	price = d->h.channel == WIRE_CHANNEL_QUEUE ? PRICE_IN_QUEUE : PRICE_OF_CALL;
 	work_on(in, d);
-	if (is_shared) {
-		now = clock_now_ns();
-		turns_charge(&in->turns, user, now - start, price, now);
-	}
+	now = is_shared ? clock_now_ns() : start;
+	turns_charge(&in->turns, user, now - start, price, now);
 	return true;
 }

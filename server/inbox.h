@@ -14,6 +14,7 @@
 
 struct inbox_config {
 	unsigned slot, generation, workers;
+	unsigned transfers; /* that this worker's descriptors are enough for */
 	const struct access *access;
 	struct stats *stats; /* a column for each slot */
 	struct engine *engine;
@@ -30,8 +31,8 @@ struct inbox {
 	uint64_t mail_seq;
 	struct deliveries held;
 	struct turns turns;
-	int sender;            /* the process that sent the last one, kept for a while; -1: none */
-	uint64_t sender_ns;    /* since when */
+	int sender;          /* the process that sent the last one, kept for a while; -1: none */
+	uint64_t sender_ns;  /* since when */
 	uint32_t self, hung; /* our process; and the one that a stranger's descriptors hold on to, as far as is known */
 	struct mail cancels; /* gathered for all other workers */
 };

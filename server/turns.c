@@ -106,6 +106,7 @@ struct turn *turns_next(struct turns *t, uint64_t now_ns)
 			continue;
 		list_remove(n);
 		list_append(&t->round, n);
+		t->users[turn->user].had = t->users[turn->user].waiting;
 		return turn;
 	}
 	return NULL;
@@ -131,6 +132,8 @@ static void charge(struct turns_user *u, uint64_t cost_ns, uint64_t now_ns)
 	if (u->paid_ns + TURNS_REST_NS < now_ns)
 		u->paid_ns = now_ns - TURNS_REST_NS;
 	u->paid_ns += cost_ns;
+	if (u->paid_ns > now_ns + TURNS_DEBT_NS)
+		u->paid_ns = now_ns + TURNS_DEBT_NS; /* it may have been a clock's time, and not his */
 	u->rests = u->paid_ns > now_ns + TURNS_REST_NS;
 }
 
@@ -140,14 +143,17 @@ void turns_did(struct turns *t, struct turn *turn, unsigned left)
 	turn->left = left;
 }
 
+/* The tail of a large batch makes nobody modest. The last place may be of many: one is not to pay for another. */
 void turns_charge(struct turns *t, unsigned user, uint64_t took_ns, unsigned price, uint64_t now_ns)
 {
 	struct turns_user *u = &t->users[user];
 	unsigned users;
 
-	if (u->waiting <= TURNS_MODEST)
+	if (u->had > TURNS_MODEST)
+		u->greedy_ns = now_ns;
+	else if (!is_near(u->greedy_ns, now_ns))
 		u->modest_ns = now_ns;
-	else if (has_company(t, user, now_ns, &users))
+	if (u->had > TURNS_MODEST && user < TURNS_USERS - 1 && has_company(t, user, now_ns, &users))
 		charge(u, took_ns * users * price, now_ns);
 }
 

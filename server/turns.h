@@ -18,7 +18,8 @@
 enum {
 	TURNS_LATELY_NS = 100 * 1000 * 1000,
 	TURNS_COMPANY_NS = 10 * 1000 * 1000, /* for so long after somebody modest was there others rest */
-	TURNS_REST_NS = 50 * 1000,          /* how long at a time */
+	TURNS_REST_NS = 50 * 1000,           /* how long at a time */
+	TURNS_DEBT_NS = 1000 * 1000,         /* and at most */
 	TURNS_MODEST = 8,                    /* who has no more requests waiting than that asks for little */
 	TURNS_USERS = 32,                    /* told apart; the last place is of all others */
 };
@@ -32,9 +33,11 @@ struct turn {
 
 struct turns_user {
 	uid_t uid;
-	unsigned waiting; /* requests */
+	unsigned waiting;   /* requests, */
+	unsigned had;       /* and how many when his turn came */
 	uint64_t came_ns;   /* last; 0: the place is free */
-	uint64_t modest_ns; /* when he last asked for little */
+	uint64_t greedy_ns; /* when he last asked for much, */
+	uint64_t modest_ns; /* and for little, not having asked for much lately */
 	uint64_t paid_ns;   /* by then what he has had is paid for, */
 	bool rests;         /* and until then he rests */
 };
@@ -52,6 +55,7 @@ static inline void turn_init(struct turn *turn)
 {
 	list_init(&turn->line);
 	list_init(&turn->round);
+	turn->user = turn->left = 0;
 }
 
 /* Puts it, with so many requests, behind all that waits of that user. */

@@ -7,6 +7,7 @@
 #include "server/log.h"
 #include "server/mailbox.h"
 #include "server/os/files.h"
+#include "server/os/process.h"
 #include "server/tick.h"
 #include "server/transfer.h"
 
@@ -218,16 +219,18 @@ static void receive_some(struct worker *w, uint64_t now)
 	}
 }
 
-static void drain_requests(struct worker *w)
+/* How long that took, in ns. */
+static uint64_t drain_requests(struct worker *w)
 {
 	uint64_t now = clock_now_ns();
 
 	if (!w->got_requests && w->inbox.held.waiting == 0 && now - w->looked_ns < LOOK_AROUND_NS)
-		return;
+		return 0;
 	w->looked_ns = now;
 	w->round_requests = counter_get(&w->engine.own->requests);
 	receive_some(w, now);
 	w->round_requests = counter_get(&w->engine.own->requests) - w->round_requests;
+	return clock_now_ns() - now;
 }
 
 static void on_requests(struct source *source, unsigned events)
@@ -281,14 +284,14 @@ static int arrange_requests(struct worker *w)
 }
 
 /* How long to sleep at most, for the worker's own reasons. */
-static int nap_ms(struct worker *w)
+static int nap_ms(struct worker *w, uint64_t rest_ns)
 {
 	uint64_t now = w->engine.loop.now_ns;
 
 	const int naps[] = {closer_nap_ms(), inbox_rest(&w->inbox)};
 	int ms = LOOK_AROUND_MS;
 
-	if (w->inbox.held.waiting > 0 && inbox_rest_ns(&w->inbox) == 0)
+	if (w->inbox.held.waiting > 0 && rest_ns == 0)
 		return 0;
 	if (w->outbox.total + w->to_master.total > 0)
 		return MAIL_RETRY_MS;
@@ -355,6 +358,7 @@ static void settle(const struct worker_config *config)
 	snprintf(title, sizeof title, "sendfiled-w%u", config->slot);
 	child_settle(title, keep, n, &config->identity);
 	tick_init();
+	os_sleep_exactly();
 }
 
 /* Every request would be refused, which may be what the operator wants to find out now. */
@@ -411,6 +415,7 @@ static int open_journal(struct worker *w)
 		.slot = config->slot,
 		.generation = config->generation,
 		.workers = config->workers,
+		.transfers = config->worker_transfers,
 		.access = config->access,
 		.stats = config->stats,
 		.to_master = &w->to_master,
@@ -472,14 +477,22 @@ static struct worker *worker_new(const struct worker_config *config)
 	return w;
 }
 
-/* 0, or -1 and errno. */
-static int sleep_for(struct worker *w, int timeout_ms)
+/*
+ * Waits for events: as long as there is nothing to do, or while all of whom something waits are at rest. One look at the clock
+ * decides of both: a rest that is over at a second one would be slept through. 0, or -1 and errno.
+ */
+static int wait_for_events(struct worker *w)
 {
+	struct engine *e = &w->engine;
 	const uint64_t rest_ns = inbox_rest_ns(&w->inbox);
+	const int timeout = engine_timeout_ms(e, nap_ms(w, rest_ns));
 
-	if (rest_ns > 0 && timeout_ms > 0)
-		return loop_rest(&w->engine.loop, rest_ns);
-	return loop_wait(&w->engine.loop, timeout_ms);
+	if (timeout > 0 && w->requests.watched && w->inbox.held.waiting == 0)
+		atomic_store_explicit(&e->own->idle_ns, clock_now_ns(), memory_order_relaxed);
+	journal_rest(&w->pen);
+	if (rest_ns > 0 && rest_ns < (uint64_t)timeout * 1000000)
+		return loop_rest(&e->loop, rest_ns);
+	return loop_wait(&e->loop, timeout);
 }
 
 static _Noreturn void serve(struct worker *w)
@@ -487,23 +500,16 @@ static _Noreturn void serve(struct worker *w)
 	struct engine *e = &w->engine;
 
 	for (;;) {
-		int timeout;
-
 		outbox_pump(&w->outbox);
 		outbox_pump(&w->to_master);
 		engine_prepare(e);
 		if (arrange_requests(w) < 0)
 			break;
-		timeout = engine_timeout_ms(e, nap_ms(w));
-		if (timeout > 0 && w->requests.watched)
-			atomic_store_explicit(&e->own->idle_ns, clock_now_ns(), memory_order_relaxed);
-		journal_rest(&w->pen);
-		if (sleep_for(w, timeout) < 0)
+		if (wait_for_events(w) < 0)
 			break;
 		journal_turn(&w->pen, JOURNAL_NONE);
 		loop_dispatch(&e->loop);
-		drain_requests(w);
-		engine_work(e);
+		engine_work(e, drain_requests(w));
 		review_jobs(w);
 		closer_work(e->loop.now_ns);
 		queues_flush(&w->queues);

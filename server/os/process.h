@@ -10,6 +10,9 @@
 
 struct msghdr;
 
+/* Sleeps end when they should, not when it suits the system. Linux: prctl(2), PR_SET_TIMERSLACK; 50 us else. */
+void os_sleep_exactly(void);
+
 /* Closes every descriptor but these `n`, which are put in ascending order. */
 void os_close_except(int *keep, unsigned n);
 

@@ -119,7 +119,8 @@ class TurnsTest : public SfdTest
 		while (!shared_->stop) {
 			for (unsigned i = 0; i < count; i++) {
 				if (status[i] < 0)
-					status[i] = Fd(sfd_send(srv, "file", pipes[i].in, 0, 0, true)); /* or it is full */
+					status[i] =
+						Fd(sfd_send(srv, "file", pipes[i].in, 0, 0, true)); /* or it is full */
 				polled[i] = {status[i], POLLIN, 0};
 			}
 			poll(polled.data(), count, 1);

@@ -14,6 +14,8 @@ namespace
 
 using namespace journals;
 
+constexpr unsigned TRANSFERS = 6; /* lines that are theirs */
+
 class Delivery : public JournalTest
 {
       protected:
@@ -23,7 +25,7 @@ class Delivery : public JournalTest
 		worker([&](journal_pen *pen) {
 			deliveries all;
 
-			ASSERT_EQ(0, deliveries_init(&all, pen));
+			ASSERT_EQ(0, deliveries_init(&all, pen, TRANSFERS));
 			what(&all);
 		});
 	}
@@ -138,7 +140,12 @@ TEST_F(Delivery, CallsNeedNoLine)
 		std::vector<delivery *> calls;
 
 		for (uint64_t i = 0; i < 2 * JOURNAL_SLOTS; i++) {
-			deliver(call(i));
+			/* Some are two. */
+			deliver(i % 3 ? call(i)
+				      : Datagram(WIRE_CHANNEL_FD)
+						.add(request(WIRE_OP_READ, i))
+						.add(request(WIRE_OP_PING, i))
+						.bytes());
 			delivery *d = receive_one(all);
 
 			ASSERT_NE(nullptr, d);
@@ -147,21 +154,21 @@ TEST_F(Delivery, CallsNeedNoLine)
 		EXPECT_EQ(0U, all->used);
 		EXPECT_EQ(LINES, journal_left(all->pen));
 		for (uint64_t i = 0; i < calls.size(); i++)
-			EXPECT_EQ((std::vector<uint64_t>{i}), tags_of(all, calls[i]));
+			EXPECT_EQ(std::vector<uint64_t>(i % 3 ? 1 : 2, i), tags_of(all, calls[i]));
 	});
 	EXPECT_TRUE(read_journal(journal_).empty());
 }
 
-// What a line could not say: a cancel, a send-open; and what it has no room for. Lines that were noted are struck out.
+// What a line could not say: a cancel, a send-open; and what there are no lines for but those of transfers.
 TEST_F(Delivery, OthersStay)
 {
 	std::vector<wire_request> many;
 
-	for (uint64_t i = 0; i < LINES + 1; i++)
+	for (uint64_t i = 0; i < LINES - TRANSFERS + 1; i++)
 		many.push_back(request(WIRE_OP_SEND, i));
 	deliver(queue_datagram({request(WIRE_OP_SEND, 1), request(WIRE_OP_CANCEL, 2)}));
 	deliver(queue_datagram({request(WIRE_OP_SEND_OPEN, 0, 77)}));
-	deliver(Datagram(WIRE_CHANNEL_FD).add(request(WIRE_OP_SEND, 1)).add(request(WIRE_OP_SEND, 2)).bytes());
+	deliver(Datagram(WIRE_CHANNEL_FD).add(request(WIRE_OP_SEND, 1)).add(request(WIRE_OP_SEND_OPEN, 2, 78)).bytes());
 	deliver(Datagram(WIRE_CHANNEL_NONE).add(request(WIRE_OP_CANCEL, 0, 5)).bytes());
 	deliver(queue_datagram(many));
 	at_the_desk([&](deliveries *all) {
@@ -177,7 +184,7 @@ TEST_F(Delivery, OthersStay)
 	});
 	const Report r = read_journal(journal_);
 	EXPECT_EQ(1 + many.size(), r.requests.size());
-	EXPECT_EQ((std::vector<uint64_t>{77}), r.seconds);
+	EXPECT_EQ((std::vector<uint64_t>{77, 78}), r.seconds);
 	EXPECT_EQ((Entries{mine(2)}), r.cancels);
 }
 

@@ -148,6 +148,7 @@ class Rest : public Turns
 		for (Item &i : items_) {
 			if (i.t.uid != uid)
 				continue;
+			turns_.users[i.t.user].had = turns_.users[i.t.user].waiting;
 			turns_did(&turns_, &i.t, i.t.left > 8 ? i.t.left - 8 : i.t.left);
 			turns_charge(&turns_, i.t.user, took, price, now);
 			return;
@@ -233,6 +234,30 @@ TEST_F(Rest, NotWhoAsksForLittle)
 	EXPECT_EQ("another", next());
 	EXPECT_EQ("little", next());
 	EXPECT_TRUE(is_resting(START));
+}
+
+// The end of a batch makes nobody modest, nor does it make others rest.
+TEST_F(Rest, TheTailOfMuchIsNotLittle)
+{
+	add(MODEST, "batch", START, 2 * TURNS_MODEST);
+	charge(MODEST, START, 10);
+	charge(MODEST, START + 1, 10);
+	charge(GREEDY, START + 2, 10 * REST);
+	EXPECT_FALSE(is_resting(START + 2));
+	turns_done(&turns_, &items_.back().t);
+	items_.pop_back();
+	modest(START + COMPANY + 2);
+	charge(GREEDY, START + COMPANY + 3, 10 * REST);
+	EXPECT_TRUE(is_resting(START + COMPANY + 3));
+}
+
+// Whatever a clock says of how long it took: a machine may stand still.
+TEST_F(Rest, ForSoLongAndNoLonger)
+{
+	modest(START);
+	charge(GREEDY, START, 1000 * COMPANY, 4);
+	EXPECT_TRUE(is_resting(START + TURNS_DEBT_NS - 1));
+	EXPECT_FALSE(is_resting(START + TURNS_DEBT_NS));
 }
 
 // What he did not use of his part is not kept for him, but for the length of a rest.

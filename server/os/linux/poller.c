@@ -2,6 +2,7 @@
 #include "server/os/poller.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -80,17 +81,24 @@ int poller_wait(int poller, struct poller_event *out, int max, int timeout_ms)
 	return gather(batch, n, out);
 }
 
-/* epoll_pwait2(2), since 5.11; the C library has it since 2.35 only. The kernel's struct has 64 bits everywhere. */
+/*
+ * epoll_pwait2(2), since 5.11; the C library has it since 2.35 only. The kernel's struct has 64 bits everywhere. Who filters
+ * system calls and does not know this one may give any error for it.
+ */
 int poller_rest(int poller, struct poller_event *out, int max, uint64_t ns)
 {
 	const struct {
 		int64_t tv_sec, tv_nsec;
 	} timeout = {.tv_nsec = ns < 1000000000 ? (int64_t)ns : 999999999};
 	struct epoll_event batch[BATCH_MAX];
-	long n;
+	static bool is_missing;
+	long n = -1;
 
-	n = syscall(SYS_epoll_pwait2, poller, batch, max < BATCH_MAX ? max : BATCH_MAX, &timeout, NULL, 0);
-	if (n < 0 && errno == ENOSYS)
+	if (!is_missing) {
+		n = syscall(SYS_epoll_pwait2, poller, batch, max < BATCH_MAX ? max : BATCH_MAX, &timeout, NULL, 0);
+		is_missing = n < 0 && errno != EINTR;
+	}
+	if (is_missing)
 		return poller_wait(poller, out, max, (int)(timeout.tv_nsec / 1000000) + 1);
 	return gather(batch, (int)n, out);
 }
