@@ -15,7 +15,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -565,7 +564,7 @@ int inbox_rest(struct inbox *in)
 	return -1;
 }
 
-/* Not if what waits of those who rest kept others from being heard at all. */
+/* Not if what waits of those who rest would keep others from being heard at all. */
 static bool users_rest(const struct inbox *in)
 {
 	return inbox_is_shared(in) && !deliveries_are_many(&in->held);
