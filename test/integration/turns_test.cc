@@ -5,7 +5,6 @@
 #include "test/support/user.h"
 
 #include <algorithm>
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
