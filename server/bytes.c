@@ -170,7 +170,7 @@ enum move_result transfer_move_some(struct transfer *t, uint64_t budget)
 	int err;
 
 	journal_turn(t->engine->pen, t->line);
-	stats_client(t->engine->own, t->owner.uid, t->owner.pid);
+	stats_client(t->engine->own, t->owner.uid, t->owner.pid, t->engine->loop.now_ns);
 	if (t->is_read && t->channel->len > 0) {
 		/* The information goes first. The channel tells when it has gone. */
 		errno = EAGAIN;

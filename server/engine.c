@@ -24,6 +24,7 @@ int engine_init(struct engine *e, const struct engine_config *config)
 	};
 	list_init(&e->runnable);
 	list_init(&e->held);
+	list_init(&e->alone);
 	residency_init(&e->residency, config->root, config->jobs.pools);
 	pipes_init(&e->pipes, config->max_pipes);
 	if (loop_init(&e->loop) < 0 || jobs_init(&e->jobs, &config->jobs) < 0)
@@ -39,6 +40,8 @@ int engine_timeout_ms(const struct engine *e, int max_ms)
 	int jobs_ms = jobs_nap_ms(&e->jobs), pipes_ms = pipes_nap_ms(&e->pipes);
 	uint64_t ms;
 
+	if (!list_empty(&e->alone) && max_ms > SUSPECTS_LOOK_MS)
+		max_ms = SUSPECTS_LOOK_MS;
 	if (jobs_ms >= 0 && jobs_ms < max_ms)
 		max_ms = jobs_ms;
 	if (pipes_ms >= 0 && pipes_ms < max_ms)
@@ -56,6 +59,19 @@ static void review_holds(struct engine *e)
 	for (struct list *n = e->held.next; n != &e->held; n = next) {
 		next = n->next;
 		transfer_review_hold(n);
+	}
+}
+
+/* Those that are left alone get their turns, unless their users are suspects still. */
+void engine_look_around(struct engine *e)
+{
+	if (!suspects_look(&e->suspects, e->columns, e->column_count, e->slot, e->loop.now_ns))
+		return;
+	while (!list_empty(&e->alone)) {
+		struct list *n = e->alone.next;
+
+		list_remove(n);
+		list_append(&e->runnable, n);
 	}
 }
 
@@ -78,7 +94,10 @@ static void give_turns(struct engine *e, uint64_t requests_ns)
 	list_append(&e->runnable, &last);
 	while ((n = e->runnable.next) != &last) {
 		list_remove(n);
-		transfer_turn(n);
+		if (suspects_have(&e->suspects, transfer_uid(n)))
+			list_append(&e->alone, n);
+		else
+			transfer_turn(n);
 		if (clock_now_ns() >= until)
 			break;
 	}

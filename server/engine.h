@@ -13,6 +13,7 @@
 #include "server/residency.h"
 #include "server/shares.h"
 #include "server/stats.h"
+#include "server/suspects.h"
 #include "server/table.h"
 #include "server/timer.h"
 
@@ -28,6 +29,8 @@ struct engine {
 	struct table table;
 	struct timers timers;
 	struct list runnable, held;
+	struct list alone; /* runnable, but of users who are left alone */
+	struct suspects suspects;
 	struct jobs jobs;
 	struct pipes pipes;
 	struct residency residency;
@@ -72,6 +75,9 @@ int engine_timeout_ms(const struct engine *e, int max_ms);
 
 /* What the loop does before it waits: starts jobs for which there is room now. */
 void engine_prepare(struct engine *e);
+
+/* What it does first when it has waited: finds out which users to leave alone. */
+void engine_look_around(struct engine *e);
 
 /*
  * Gives runnable transfers one turn each, as many as there is time for: as long as new requests took in this round of the loop,

@@ -180,7 +180,9 @@ static uint64_t first_quantum(unsigned count)
 
 bool inbox_is_shared(const struct inbox *in)
 {
-	return turns_are_shared(&in->turns, in->config.engine->loop.now_ns);
+	const struct engine *e = in->config.engine;
+
+	return e->suspects.count > 0 || turns_are_shared(&in->turns, e->loop.now_ns);
 }
 
 /* As many as are done at a time. */
@@ -444,7 +446,7 @@ static bool work_on(struct inbox *in, struct delivery *d)
 	bool goes_on = true;
 
 	delivery_take_in_hand(&in->held, d);
-	stats_client(in->config.engine->own, d->m.owner.uid, d->m.owner.pid);
+	stats_client(in->config.engine->own, d->m.owner.uid, d->m.owner.pid, in->config.engine->loop.now_ns);
 	closer_gather();
 	if (refuses && !may_refuse) {
 		drop_later(d);
@@ -504,6 +506,14 @@ static void bar(const struct inbox *in, struct delivery *d)
 		d->err = EDQUOT;
 }
 
+/* He is left alone for now, and what waits of him must not keep others out. */
+static bool is_kept_out(const struct inbox *in, uid_t uid)
+{
+	struct engine *e = in->config.engine;
+
+	return share_is_barred(e->shares, uid) || (suspects_have(&e->suspects, uid) && deliveries_are_many(&in->held));
+}
+
 /* While users compete all is received, and then nobody may use up the slots. */
 static struct delivery *make_room(struct inbox *in, struct delivery *d)
 {
@@ -525,7 +535,7 @@ static void take_in(struct inbox *in, struct delivery *d)
 	const uid_t uid = d->m.owner.uid;
 
 	turn_init(&d->turn);
-	if (d->err != EACCES && share_is_barred(e->shares, uid)) {
+	if (d->err != EACCES && is_kept_out(in, uid)) {
 		bar(in, d);
 	} else if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0) {
 		d->queued = d->h.count;
@@ -572,18 +582,28 @@ static bool users_rest(const struct inbox *in)
 
 uint64_t inbox_rest_ns(const struct inbox *in)
 {
-	return users_rest(in) ? turns_rest_ns(&in->turns, clock_now_ns()) : 0;
+	return in->held.waiting > 0 ? turns_rest_ns(&in->turns, clock_now_ns(), users_rest(in)) : 0;
+}
+
+static void leave_suspects_alone(struct inbox *in)
+{
+	const struct engine *e = in->config.engine;
+
+	for (unsigned i = 0; i < e->suspects.count; i++)
+		turns_leave_alone(&in->turns, e->suspects.uids[i], e->suspects.looked_ns + SUSPECTS_LOOK_NS);
 }
 
 bool inbox_work(struct inbox *in)
 {
 	const bool is_shared = inbox_is_shared(in);
 	const uint64_t start = is_shared ? clock_now_ns() : in->config.engine->loop.now_ns;
-	struct turn *turn = turns_next(&in->turns, users_rest(in) ? start : UINT64_MAX);
+	struct turn *turn;
 	struct delivery *d;
 	unsigned user, price;
 	uint64_t now;
 
+	leave_suspects_alone(in);
+	turn = turns_next(&in->turns, start, users_rest(in));
 	if (!turn)
 		return false;
 	d = container_of(turn, struct delivery, turn);

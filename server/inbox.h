@@ -49,7 +49,7 @@ bool inbox_work(struct inbox *in);
 /* If all of whom something waits are at rest: until one of them goes on, in ns. Else 0. */
 uint64_t inbox_rest_ns(const struct inbox *in);
 
-/* Whether users compete, so that it is good for others to receive what comes although something waits. */
+/* Whether users compete, or one is left alone, so that it is good for others to receive what comes although something waits. */
 bool inbox_is_shared(const struct inbox *in);
 
 /*

@@ -165,8 +165,9 @@ void master_forget_worker(struct master *m, unsigned slot, uint32_t delay, bool 
 	child->pid = 0;
 	child->respawn_ns = clock_now_ns() + (uint64_t)delay * 1000000;
 	atomic_compare_exchange_strong(&m->stats[0].polling, &(uint32_t){slot + 1}, 0);
-	/* What it held is gone; this is the one thing of its column that is not a sum over time. */
+	/* What it held is gone, and it works on nothing; all else in its column is a sum over time. */
 	atomic_store_explicit(&m->stats[slot].active, 0, memory_order_relaxed);
+	stats_no_client(&m->stats[slot]);
 	/* The others learn that its copies are closed, and one of them takes the wakeup that may have died with it. */
 	atomic_store_explicit(&m->stats[slot].generation, child->generation + 1, memory_order_release);
 	child->generation++;

@@ -40,6 +40,7 @@ struct stats {
 	_Atomic uint32_t refusing;   /* of the first column only: the process that refuses a stranger; see inbox.c */
 	_Atomic unsigned generation; /* which of the slot's workers this is; the master's to write */
 	counter client;              /* whose request is being worked on: uid << 32 | pid */
+	counter since_ns;            /* since when; 0: nobody\'s */
 	counter refusals;            /* channels kept only because a refusal could not be written yet */
 	counter idle_ns;             /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
 	counter requests;            /* received, refused ones included */
@@ -66,10 +67,16 @@ static inline uint64_t counter_get(counter *c)
 	return atomic_load_explicit(c, memory_order_relaxed);
 }
 
-/* For the master, if the worker never comes back from it. */
-static inline void stats_client(struct stats *own, uid_t uid, pid_t pid)
+/* For the master, and the other workers, if this one does not come back from it. `now_ns`: CLOCK_MONOTONIC, roughly. */
+static inline void stats_client(struct stats *own, uid_t uid, pid_t pid, uint64_t now_ns)
 {
 	atomic_store_explicit(&own->client, (uint64_t)uid << 32 | (uint32_t)pid, memory_order_relaxed);
+	atomic_store_explicit(&own->since_ns, now_ns, memory_order_relaxed);
+}
+
+static inline void stats_no_client(struct stats *column)
+{
+	atomic_store_explicit(&column->since_ns, 0, memory_order_relaxed);
 }
 
 static inline unsigned stats_generation(struct stats *column)

@@ -79,7 +79,9 @@ static void let_go_of_dest(struct transfer *t)
 	loop_unwatch(&t->engine->loop, &t->dest);
 	if (t->is_read || t->dest.fd < 0)
 		return;
-	if (t->move.kind == DEST_PIPE && !t->kind.has_name)
+	if (suspects_have(&t->engine->suspects, t->owner.uid))
+		closer_close_later(t->dest.fd);
+	else if (t->move.kind == DEST_PIPE && !t->kind.has_name)
 		closer_close_harmless(t->dest.fd);
 	else if (dest_is_written(t->move.kind)) /* its last close may write, and ours may be the last */
 		closer_close_later(t->dest.fd);
@@ -99,7 +101,7 @@ static bool has_name(const struct transfer *t)
 static void let_go_of_files(struct transfer *t)
 {
 	journal_turn(t->engine->pen, t->line);
-	stats_client(t->engine->own, t->owner.uid, t->owner.pid);
+	stats_client(t->engine->own, t->owner.uid, t->owner.pid, t->engine->loop.now_ns);
 	cold_free(t->cold);
 	t->cold = NULL;
 	opening_free(t);
@@ -315,6 +317,11 @@ static bool settle(struct transfer *t, enum move_result result)
 	if (t->state != TRANSFER_RUNNABLE || t->extras)
 		transfer_arm_timer(t);
 	return true;
+}
+
+uid_t transfer_uid(const struct list *run)
+{
+	return container_of(run, const struct transfer, run)->owner.uid;
 }
 
 void transfer_turn(struct list *run)

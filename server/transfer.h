@@ -64,6 +64,9 @@ void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold);
 
 /* ---- For the engine, which knows transfers by the nodes that it keeps */
 
+/* Whose it is. */
+uid_t transfer_uid(const struct list *run);
+
 /* Moves some more of one that was runnable and is in no list now. */
 void transfer_turn(struct list *run);
 

@@ -91,39 +91,49 @@ void turns_add(struct turns *t, struct turn *turn, uid_t uid, unsigned requests,
 	t->last = uid;
 }
 
-static bool rests(struct turns_user *u, uint64_t now_ns)
+/* When he may go on. */
+static uint64_t goes_on_ns(const struct turns_user *u, bool may_rest)
 {
-	u->rests = u->rests && u->paid_ns > now_ns;
-	return u->rests;
+	const uint64_t rested_ns = may_rest && u->rests ? u->paid_ns : 0;
+
+	return rested_ns > u->alone_ns ? rested_ns : u->alone_ns;
 }
 
-struct turn *turns_next(struct turns *t, uint64_t now_ns)
+struct turn *turns_next(struct turns *t, uint64_t now_ns, bool may_rest)
 {
 	for (struct list *n = t->round.next; n != &t->round; n = n->next) {
 		struct turn *turn = container_of(n, struct turn, round);
+		struct turns_user *u = &t->users[turn->user];
 
-		if (rests(&t->users[turn->user], now_ns))
+		if (goes_on_ns(u, may_rest) > now_ns)
 			continue;
 		list_remove(n);
 		list_append(&t->round, n);
-		t->users[turn->user].had = t->users[turn->user].waiting;
+		u->had = u->waiting;
 		return turn;
 	}
 	return NULL;
 }
 
-uint64_t turns_rest_ns(const struct turns *t, uint64_t now_ns)
+uint64_t turns_rest_ns(const struct turns *t, uint64_t now_ns, bool may_rest)
 {
 	uint64_t least = UINT64_MAX;
 
 	for (struct list *n = t->round.next; n != &t->round; n = n->next) {
-		const struct turns_user *u = &t->users[container_of(n, struct turn, round)->user];
+		const uint64_t then = goes_on_ns(&t->users[container_of(n, struct turn, round)->user], may_rest);
 
-		if (!u->rests || u->paid_ns <= now_ns)
+		if (then <= now_ns)
 			return 0;
-		least = u->paid_ns - now_ns < least ? u->paid_ns - now_ns : least;
+		least = then - now_ns < least ? then - now_ns : least;
 	}
 	return least == UINT64_MAX ? 0 : least;
+}
+
+void turns_leave_alone(struct turns *t, uid_t uid, uint64_t until_ns)
+{
+	const unsigned user = find_user(t, uid);
+
+	t->users[user < NOBODY ? user : TURNS_USERS - 1].alone_ns = until_ns;
 }
 
 /* He does not rest after each turn: that would wake everybody for each. */

@@ -38,6 +38,7 @@ struct turns_user {
 	uint64_t came_ns;   /* last; 0: the place is free */
 	uint64_t greedy_ns; /* when he last asked for much, */
 	uint64_t modest_ns; /* and for little, not having asked for much lately */
+	uint64_t alone_ns;  /* until then he is left alone */
 	uint64_t paid_ns;   /* by then what he has had is paid for, */
 	bool rests;         /* and until then he rests */
 };
@@ -63,12 +64,15 @@ void turns_add(struct turns *t, struct turn *turn, uid_t uid, unsigned requests,
 
 /*
  * The first that waits of the user whose turn it is, who is the last in the next round. It goes on waiting. NULL: nothing
- * does, or all whose it is are at rest.
+ * does, or all whose it is are left alone or, if `may_rest`, at rest.
  */
-struct turn *turns_next(struct turns *t, uint64_t now_ns);
+struct turn *turns_next(struct turns *t, uint64_t now_ns, bool may_rest);
 
-/* How long until somebody who rests may go on, if something of him waits; 0: there is nobody, or now. */
-uint64_t turns_rest_ns(const struct turns *t, uint64_t now_ns);
+/* How long until somebody of whom something waits may go on; 0: there is nobody, or now. */
+uint64_t turns_rest_ns(const struct turns *t, uint64_t now_ns, bool may_rest);
+
+/* Until then nothing of that user is begun, whatever may be. */
+void turns_leave_alone(struct turns *t, uid_t uid, uint64_t until_ns);
 
 /* It has `left` requests now. */
 void turns_did(struct turns *t, struct turn *turn, unsigned left);

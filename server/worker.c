@@ -490,6 +490,7 @@ static int wait_for_events(struct worker *w)
 	if (timeout > 0 && w->requests.watched && w->inbox.held.waiting == 0)
 		atomic_store_explicit(&e->own->idle_ns, clock_now_ns(), memory_order_relaxed);
 	journal_rest(&w->pen);
+	stats_no_client(e->own);
 	if (rest_ns > 0 && rest_ns < (uint64_t)timeout * 1000000)
 		return loop_rest(&e->loop, rest_ns);
 	return loop_wait(&e->loop, timeout);
@@ -508,6 +509,7 @@ static _Noreturn void serve(struct worker *w)
 		if (wait_for_events(w) < 0)
 			break;
 		journal_turn(&w->pen, JOURNAL_NONE);
+		engine_look_around(e);
 		loop_dispatch(&e->loop);
 		engine_work(e, drain_requests(w));
 		review_jobs(w);

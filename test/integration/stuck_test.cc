@@ -390,6 +390,62 @@ class StuckByUser : public Stuck
 	std::vector<pid_t> children_;
 };
 
+// What holds up one worker does not hold up the other, however often it is asked for; and all is done when it is over.
+TEST_F(StuckByUser, OneWorkerAndNotTheOther)
+{
+	constexpr int MANY = 20;
+	Ends ready = make_pipe();
+
+	if (!is_root())
+		GTEST_SKIP() << "only root can take another user's part";
+	ASSERT_NO_FATAL_FAILURE(
+		serve({"--worker-timeout", "0", "--socket-mode", "0666", "--allow-user", std::to_string(USER)}, 2));
+	const auto hanging = [&] {
+		const std::vector<pid_t> all = daemon().workers();
+
+		return std::count_if(all.begin(), all.end(), waits_for_file);
+	};
+	wedge();
+	ASSERT_TRUE(eventually([&] { return hanging() == 1; }));
+	/* It may yet come back from it at once, as far as the other one knows. */
+	std::this_thread::sleep_for(400ms);
+
+	const pid_t client = fork();
+	if (client == 0) {
+		std::vector<int> channels;
+
+		alarm(100);
+		if (!become(USER))
+			_exit(1);
+		const int srv = daemon().connect();
+		Ends pipe = make_pipe();
+		Queue q(srv, 4);
+		for (int i = 0; i < MANY; i++)
+			channels.push_back(when_room(
+				srv, [&] { return sfd_send(srv, "canary", locked_.back().in, 0, 0, false); }));
+		q.send("canary", pipe.in, 1);
+		if (q.submit() != 0 || write(ready.in, "", 1) != 1)
+			_exit(2);
+		q.expect_success(1, 1000);
+		for (const int channel : channels) {
+			if (await(channel, POLLIN) == 0)
+				_exit(3);
+		}
+		_exit(HasFailure() ? 4 : 0);
+	}
+	for (int i = 0; i < 2 * MANY; i++)
+		canary();
+	EXPECT_EQ(1, hanging());
+	expect_same_workers();
+
+	int status = -1;
+	fs().release();
+	EXPECT_TRUE(await_exit(client, &status));
+	EXPECT_EQ(0, status);
+	EXPECT_NE(0, await(ready.out, POLLIN)) << "a queue of his was not to be had";
+	expect_same_workers();
+}
+
 // Who has had half as many replaced as can be is kept out until one of them is let go; others are served.
 TEST_F(StuckByUser, AgainAndAgain)
 {

@@ -36,7 +36,7 @@ class Turns : public ::testing::Test
 	// Who is next; that is done with it, or goes on.
 	std::string next(bool done = true, uint64_t now = START)
 	{
-		turn *t = turns_next(&turns_, now);
+		turn *t = turns_next(&turns_, now, true);
 
 		if (!t)
 			return "nobody";
@@ -158,7 +158,7 @@ class Rest : public Turns
 	{
 		const bool rests = next(false, now) == "nobody";
 
-		EXPECT_EQ(rests, turns_rest_ns(&turns_, now) > 0);
+		EXPECT_EQ(rests, turns_rest_ns(&turns_, now, true) > 0);
 		return rests;
 	}
 };
@@ -180,7 +180,7 @@ TEST_F(Rest, WhoHasHadHisPart)
 	while (now < begin + 100 * COMPANY) {
 		modest(now);
 		if (is_resting(now)) {
-			now += turns_rest_ns(&turns_, now);
+			now += turns_rest_ns(&turns_, now, true);
 			continue;
 		}
 		now += REST / 10;
@@ -258,6 +258,27 @@ TEST_F(Rest, ForSoLongAndNoLonger)
 	charge(GREEDY, START, 1000 * COMPANY, 4);
 	EXPECT_TRUE(is_resting(START + TURNS_DEBT_NS - 1));
 	EXPECT_FALSE(is_resting(START + TURNS_DEBT_NS));
+}
+
+// Whoever it is, and whether or not anybody rests.
+TEST_F(Rest, WhoIsLeftAlone)
+{
+	const auto who = [&](uint64_t now) {
+		turn *const t = turns_next(&turns_, now, false);
+
+		return t ? static_cast<int>(t->uid) : 0;
+	};
+
+	add(MODEST, "little", START, 1);
+	turns_leave_alone(&turns_, GREEDY, START + 100);
+	EXPECT_EQ(int{MODEST}, who(START));
+	EXPECT_EQ(int{MODEST}, who(START));
+	EXPECT_EQ(0U, turns_rest_ns(&turns_, START, false));
+	turns_leave_alone(&turns_, MODEST, START + 60);
+	EXPECT_EQ(0, who(START));
+	EXPECT_EQ(60U, turns_rest_ns(&turns_, START, false));
+	EXPECT_EQ(int{MODEST}, who(START + 60));
+	EXPECT_EQ(int{GREEDY}, who(START + 100));
 }
 
 // What he did not use of his part is not kept for him, but for the length of a rest.

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Users on whose account another worker seems to hang in the kernel, in a pipe or socket whose lock its owner holds for as long
+ * as he likes. What else they send may be of that kind, so the workers that are left leave it alone until the other one has come
+ * back, or is replaced: one worker is held up by it, and not all. (Two that touch such a thing at the same moment both are.)
+ */
+#ifndef SFD_SUSPECTS_H
+#define SFD_SUSPECTS_H
+
+#include "server/stats.h"
+
+#include <stdbool.h>
+
+enum {
+	SUSPECTS_MAX = 8,
+	SUSPECTS_LOOK_MS = 10, /* how often to look */
+	SUSPECTS_LOOK_NS = SUSPECTS_LOOK_MS * 1000 * 1000,
+};
+
+struct suspects {
+	uid_t uids[SUSPECTS_MAX];
+	unsigned count;
+	uint64_t looked_ns;
+};
+
+/* Looks at the other workers' columns, if it is time to. True if it did. `now_ns`: CLOCK_MONOTONIC. */
+bool suspects_look(struct suspects *s, struct stats *columns, unsigned count, unsigned own, uint64_t now_ns);
+
+static inline bool suspects_have(const struct suspects *s, uid_t uid)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		if (s->uids[i] == uid)
+			return true;
+	}
+	return false;
+}
+
+#endif
