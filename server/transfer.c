@@ -79,12 +79,11 @@ static void let_go_of_dest(struct transfer *t)
 	loop_unwatch(&t->engine->loop, &t->dest);
 	if (t->is_read || t->dest.fd < 0)
 		return;
-	if (suspects_have(&t->engine->suspects, t->owner.uid))
+	/* Of what is written the last close may write, and ours may be the last. */
+	if (dest_is_written(t->move.kind) || suspects_have(&t->engine->suspects, t->owner.uid))
 		closer_close_later(t->dest.fd);
 	else if (t->move.kind == DEST_PIPE && !t->kind.has_name)
 		closer_close_harmless(t->dest.fd);
-	else if (dest_is_written(t->move.kind)) /* its last close may write, and ours may be the last */
-		closer_close_later(t->dest.fd);
 	else if (t->move.kind == DEST_PIPE || t->move.kind == DEST_TERMINAL)
 		closer_close(t->dest.fd);
 	else
