@@ -65,7 +65,9 @@ static void review_holds(struct engine *e)
 /* Those that are left alone get their turns, unless their users are suspects still. */
 void engine_look_around(struct engine *e)
 {
-	if (!suspects_look(&e->suspects, e->columns, e->column_count, e->slot, e->loop.now_ns))
+	const struct suspects_view view = {e->columns, e->column_count, e->slot, e->shares};
+
+	if (!suspects_look(&e->suspects, &view, e->loop.now_ns))
 		return;
 	while (!list_empty(&e->alone)) {
 		struct list *n = e->alone.next;

@@ -17,6 +17,7 @@ enum {
 
 static const uint64_t SECOND_NS = UINT64_C(1000000000);
 static const uint64_t COUNT_EVERY_NS = UINT64_C(1000000);
+static const uint64_t OTHERS_NS = UINT64_C(10000000000);
 
 enum what { TRANSFERS, OPENS, QUEUED, WHATS };
 
@@ -32,6 +33,7 @@ struct shares {
 	_Atomic unsigned counted;                   /* and how many there were */
 	_Atomic uint64_t owners[USERS];             /* uid + 1; 0: nobody */
 	_Atomic uint64_t asked_ns[USERS];           /* when all requests so far should have come */
+	_Atomic uint64_t came_ns[USERS];            /* when somebody asked for something, to the second */
 	struct held held[WORKERS_MAX][USERS];
 };
 
@@ -144,7 +146,7 @@ static bool comes_in_time(struct shares *s, unsigned place, uint64_t now_ns)
 	return true;
 }
 
-static bool is_exempt(const struct shares *s, uid_t uid)
+bool share_is_exempt(const struct shares *s, uid_t uid)
 {
 	return uid == 0 || uid == s->limits.starter;
 }
@@ -155,7 +157,7 @@ int share_take(struct shares *s, const struct share_claim *c, struct share *out)
 	struct held *own = &s->held[c->slot][place];
 	const unsigned has = held_of(s, place, TRANSFERS);
 
-	if (!is_exempt(s, c->uid)) {
+	if (!share_is_exempt(s, c->uid)) {
 		if (s->limits.requests > 0 && !comes_in_time(s, place, c->now_ns))
 			return EDQUOT;
 		if (has >= s->limits.transfers || (c->is_open && held_of(s, place, OPENS) >= s->limits.opens) ||
@@ -184,13 +186,33 @@ void share_give_back(struct shares *s, unsigned slot, struct share *share)
 	add(&s->held[slot][share->place].n[TRANSFERS], -1);
 }
 
+/* Seldom, for all workers read it. */
+static void note_coming(struct shares *s, unsigned place, uint64_t now_ns)
+{
+	if (now_ns >= atomic_load_explicit(&s->came_ns[place], memory_order_relaxed) + SECOND_NS)
+		atomic_store_explicit(&s->came_ns[place], now_ns, memory_order_relaxed);
+}
+
 int share_queue(struct shares *s, unsigned slot, uid_t uid, unsigned n, uint64_t now_ns, unsigned *place)
 {
 	*place = find_place(s, uid, now_ns);
-	if (!is_exempt(s, uid) && held_of(s, *place, QUEUED) + n > s->limits.queued)
+	note_coming(s, *place, now_ns);
+	if (!share_is_exempt(s, uid) && held_of(s, *place, QUEUED) + n > s->limits.queued)
 		return EDQUOT;
 	add(&s->held[slot][*place].n[QUEUED], (int)n);
 	return 0;
+}
+
+bool shares_have_others(struct shares *s, uid_t uid, uint64_t now_ns)
+{
+	for (unsigned place = 0; place < USERS; place++) {
+		const uint64_t owner = atomic_load_explicit(&s->owners[place], memory_order_relaxed);
+		const uint64_t came = atomic_load_explicit(&s->came_ns[place], memory_order_relaxed);
+
+		if (owner != 0 && owner != (uint64_t)uid + 1 && came != 0 && now_ns < came + OTHERS_NS)
+			return true;
+	}
+	return false;
 }
 
 void share_unqueue(struct shares *s, unsigned slot, unsigned place, unsigned n)
@@ -216,7 +238,7 @@ bool share_is_barred(struct shares *s, uid_t uid)
 {
 	for (unsigned i = 0; i < SHARES_BARRED_MAX; i++) {
 		if (atomic_load_explicit(&s->barred[i], memory_order_relaxed) == (uint64_t)uid + 1)
-			return !is_exempt(s, uid);
+			return !share_is_exempt(s, uid);
 	}
 	return false;
 }

@@ -53,6 +53,12 @@ void share_give_back(struct shares *s, unsigned slot, struct share *share);
 int share_queue(struct shares *s, unsigned slot, uid_t uid, unsigned n, uint64_t now_ns, unsigned *place);
 void share_unqueue(struct shares *s, unsigned slot, unsigned place, unsigned n);
 
+/* Whether he has no limits. */
+bool share_is_exempt(const struct shares *s, uid_t uid);
+
+/* Whether somebody else has asked for something in the last ten seconds. */
+bool shares_have_others(struct shares *s, uid_t uid, uint64_t now_ns);
+
 /* That worker is gone, and holds nothing. */
 void shares_bury(struct shares *s, unsigned slot);
 

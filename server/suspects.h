@@ -3,10 +3,13 @@
  * Users on whose account another worker seems to hang in the kernel, in a pipe or socket whose lock its owner holds for as long
  * as he likes. What else they send may be of that kind, so the workers that are left leave it alone until the other one has come
  * back, or is replaced: one worker is held up by it, and not all. (Two that touch such a thing at the same moment both are.)
+ * That is for the others' sake. Where there are none what a user sends is not left alone, since it may be the disk that the other
+ * worker waits for, whatever it was told of that; nor is what they send who have no limits.
  */
 #ifndef SFD_SUSPECTS_H
 #define SFD_SUSPECTS_H
 
+#include "server/shares.h"
 #include "server/stats.h"
 
 #include <stdbool.h>
@@ -23,8 +26,15 @@ struct suspects {
 	uint64_t looked_ns;
 };
 
+/* All workers' columns, and which is the caller's. */
+struct suspects_view {
+	struct stats *columns;
+	unsigned count, own;
+	struct shares *shares;
+};
+
 /* Looks at the other workers' columns, if it is time to. True if it did. `now_ns`: CLOCK_MONOTONIC. */
-bool suspects_look(struct suspects *s, struct stats *columns, unsigned count, unsigned own, uint64_t now_ns);
+bool suspects_look(struct suspects *s, const struct suspects_view *view, uint64_t now_ns);
 
 static inline bool suspects_have(const struct suspects *s, uid_t uid)
 {

@@ -405,6 +405,7 @@ TEST_F(StuckByUser, OneWorkerAndNotTheOther)
 
 		return std::count_if(all.begin(), all.end(), waits_for_file);
 	};
+	canary(); /* without others he would hold up nobody but himself */
 	wedge();
 	ASSERT_TRUE(eventually([&] { return hanging() == 1; }));
 	/* It may yet come back from it at once, as far as the other one knows. */

@@ -241,6 +241,23 @@ TEST_F(Shares, WhoIsBarred)
 	EXPECT_FALSE(share_is_barred(s_, 1002));
 }
 
+TEST_F(Shares, WhetherThereAreOthers)
+{
+	unsigned place;
+	limit(10);
+
+	EXPECT_FALSE(shares_have_others(s_, 1, now_));
+	ASSERT_EQ(0, share_queue(s_, 0, 1, 1, now_, &place));
+	EXPECT_FALSE(shares_have_others(s_, 1, now_)) << "he is no other";
+	EXPECT_TRUE(shares_have_others(s_, 2, now_));
+	EXPECT_TRUE(shares_have_others(s_, 2, now_ + 9 * SECOND));
+	EXPECT_FALSE(shares_have_others(s_, 2, now_ + 11 * SECOND));
+	share_unqueue(s_, 0, place, 1);
+	now_ += 5 * SECOND;
+	ASSERT_EQ(0, share_queue(s_, 1, 1, 1, now_, &place));
+	EXPECT_TRUE(shares_have_others(s_, 2, now_ + 9 * SECOND)) << "he has come again";
+}
+
 TEST_F(Shares, WhoIsNeverBarred)
 {
 	const uid_t users[] = {0, STARTER};
