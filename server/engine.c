@@ -96,9 +96,7 @@ static void give_turns(struct engine *e, uint64_t requests_ns)
 	list_append(&e->runnable, &last);
 	while ((n = e->runnable.next) != &last) {
 		list_remove(n);
-		if (suspects_have(&e->suspects, transfer_uid(n)))
-			list_append(&e->alone, n);
-		else
+		if (!transfer_left_alone(n))
 			transfer_turn(n);
 		if (clock_now_ns() >= until)
 			break;

@@ -533,16 +533,19 @@ static void take_in(struct inbox *in, struct delivery *d)
 {
 	struct engine *e = in->config.engine;
 	const uid_t uid = d->m.owner.uid;
+	const bool kept_out = d->err != EACCES && is_kept_out(in, uid);
 
 	turn_init(&d->turn);
-	if (d->err != EACCES && is_kept_out(in, uid)) {
-		bar(in, d);
-	} else if (d->err == 0 && share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0) {
+	if (d->err == 0 && !kept_out &&
+		share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0) {
 		d->queued = d->h.count;
 		d = make_room(in, d);
 		turns_add(&in->turns, &d->turn, uid, d->h.count, e->loop.now_ns);
 		return;
 	}
+	/* To tell a suspect of it is to touch what he has sent. */
+	if (kept_out || (d->err != EACCES && suspects_have(&e->suspects, uid)))
+		bar(in, d);
 	d->is_too_much = true;
 	while (!work_on(in, d))
 		;
@@ -585,10 +588,13 @@ uint64_t inbox_rest_ns(const struct inbox *in)
 	return in->held.waiting > 0 ? turns_rest_ns(&in->turns, clock_now_ns(), users_rest(in)) : 0;
 }
 
+/* Not if that kept others from being heard: whoever fills the slots first may then hold up this worker as well. */
 static void leave_suspects_alone(struct inbox *in)
 {
 	const struct engine *e = in->config.engine;
 
+	if (deliveries_are_many(&in->held))
+		return;
 	for (unsigned i = 0; i < e->suspects.count; i++)
 		turns_leave_alone(&in->turns, e->suspects.uids[i], e->suspects.looked_ns + SUSPECTS_LOOK_NS);
 }

@@ -43,10 +43,10 @@ int inbox_init(struct inbox *in, const struct inbox_config *config);
 /* Receives one datagram; never waits. False if there is none, or no place for one more. */
 bool inbox_receive(struct inbox *in, int sock);
 
-/* Does some of what the next user asks for; never waits. False if nothing waits to be done, or all whose it is are at rest. */
+/* Does some of what the next user asks for; never waits. False if nothing waits to be done, or all whose it is are at rest or left alone. */
 bool inbox_work(struct inbox *in);
 
-/* If all of whom something waits are at rest: until one of them goes on, in ns. Else 0. */
+/* If all of whom something waits are at rest or left alone: until one of them goes on, in ns. Else 0. */
 uint64_t inbox_rest_ns(const struct inbox *in);
 
 /* Whether users compete, or one is left alone, so that it is good for others to receive what comes although something waits. */

@@ -40,7 +40,7 @@ struct stats {
 	_Atomic uint32_t refusing;   /* of the first column only: the process that refuses a stranger; see inbox.c */
 	_Atomic unsigned generation; /* which of the slot's workers this is; the master's to write */
 	counter client;              /* whose request is being worked on: uid << 32 | pid */
-	counter since_ns;            /* since when; 0: nobody\'s */
+	counter since_ns;            /* since when, to the round of the loop; 0: nobody's */
 	counter refusals;            /* channels kept only because a refusal could not be written yet */
 	counter idle_ns;             /* when the worker last had nothing to do (CLOCK_MONOTONIC) */
 	counter requests;            /* received, refused ones included */

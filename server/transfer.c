@@ -79,7 +79,7 @@ static void let_go_of_dest(struct transfer *t)
 	loop_unwatch(&t->engine->loop, &t->dest);
 	if (t->is_read || t->dest.fd < 0)
 		return;
-	/* Of what is written the last close may write, and ours may be the last. */
+	/* Of what is written the last close may write, and ours may be the last; a suspect's close may wait, whatever it is. */
 	if (dest_is_written(t->move.kind) || suspects_have(&t->engine->suspects, t->owner.uid))
 		closer_close_later(t->dest.fd);
 	else if (t->move.kind == DEST_PIPE && !t->kind.has_name)
@@ -318,9 +318,16 @@ static bool settle(struct transfer *t, enum move_result result)
 	return true;
 }
 
-uid_t transfer_uid(const struct list *run)
+bool transfer_left_alone(struct list *run)
 {
-	return container_of(run, const struct transfer, run)->owner.uid;
+	struct transfer *t = container_of(run, struct transfer, run);
+
+	if (!suspects_have(&t->engine->suspects, t->owner.uid))
+		return false;
+	if (t->cold)
+		cold_rest(t->cold); /* others may need its pipe */
+	list_append(&t->engine->alone, run);
+	return true;
 }
 
 void transfer_turn(struct list *run)
@@ -471,6 +478,8 @@ static enum move_result move_first(struct transfer *t)
 {
 	const uint64_t most = t->engine->first_quantum, left = move_left(&t->move);
 
+	if (suspects_have(&t->engine->suspects, t->owner.uid))
+		return MOVE_MORE; /* which leaves it alone when its turn comes */
 	return transfer_move_some(t, left <= most + most / 2 ? left : most);
 }
 

@@ -64,8 +64,8 @@ void transfer_unhold(struct engine *e, uint64_t id, const struct hold *hold);
 
 /* ---- For the engine, which knows transfers by the nodes that it keeps */
 
-/* Whose it is. */
-uid_t transfer_uid(const struct list *run);
+/* Puts one that is in no list into engine.alone, if its user is to be left alone; else false. */
+bool transfer_left_alone(struct list *run);
 
 /* Moves some more of one that was runnable and is in no list now. */
 void transfer_turn(struct list *run);

@@ -38,7 +38,7 @@ struct opening {
 
 struct transfer {
 	struct table_entry entry; /* entry.id: the transaction id */
-	struct list run;          /* in engine.runnable or engine.held */
+	struct list run;          /* in engine.runnable, engine.alone or engine.held */
 	struct list on_channel;
 	struct source dest; /* dest.fd: owned, unless it is the channel's (a read); -1: none yet */
 	struct timer timer;

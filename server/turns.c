@@ -133,7 +133,8 @@ void turns_leave_alone(struct turns *t, uid_t uid, uint64_t until_ns)
 {
 	const unsigned user = find_user(t, uid);
 
-	t->users[user < NOBODY ? user : TURNS_USERS - 1].alone_ns = until_ns;
+	if (user < NOBODY)
+		t->users[user].alone_ns = until_ns;
 }
 
 /* He does not rest after each turn: that would wake everybody for each. */

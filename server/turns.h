@@ -71,7 +71,7 @@ struct turn *turns_next(struct turns *t, uint64_t now_ns, bool may_rest);
 /* How long until somebody of whom something waits may go on; 0: there is nobody, or now. */
 uint64_t turns_rest_ns(const struct turns *t, uint64_t now_ns, bool may_rest);
 
-/* Until then nothing of that user is begun, whatever may be. */
+/* Until then nothing of that user is begun, if he has a place of his own. */
 void turns_leave_alone(struct turns *t, uid_t uid, uint64_t until_ns);
 
 /* It has `left` requests now. */

@@ -478,7 +478,7 @@ static struct worker *worker_new(const struct worker_config *config)
 }
 
 /*
- * Waits for events: as long as there is nothing to do, or while all of whom something waits are at rest. One look at the clock
+ * Waits for events: as long as there is nothing to do, or while all of whom something waits are at rest or left alone. One look at the clock
  * decides of both: a rest that is over at a second one would be slept through. 0, or -1 and errno.
  */
 static int wait_for_events(struct worker *w)
