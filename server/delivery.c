@@ -39,32 +39,23 @@ struct delivery *delivery_receive(struct deliveries *all, int sock)
 	all->fds += fdpass_count(&d->m);
 	d->h = (struct wire_header){.count = 0};
 	d->c = NULL;
-	d->queued = d->lines = 0;
-	d->is_begun = d->is_too_much = d->is_moved = false;
+	d->moved = NULL;
+	d->lines = 0;
+	d->is_begun = d->is_too_much = false;
 	return d;
 }
 
-/* ---- Moved ones: the struct, the numbers of its lines, its bytes */
+/* ---- Moved ones: the struct, its lines' numbers, its bytes, in one piece of memory */
 
-static uint32_t *lines_of(struct delivery *d)
+static size_t moved_size(const struct delivery *d, unsigned lines)
 {
-	return (uint32_t *)(void *)(d + 1);
-}
-
-static const void *moved_bytes(const struct delivery *d)
-{
-	return (const uint32_t *)(const void *)(d + 1) + d->lines;
-}
-
-static size_t moved_size(const struct delivery *d)
-{
-	return sizeof *d + d->lines * sizeof(uint32_t) + d->m.len;
+	return sizeof *d + lines * sizeof *d->line + d->m.len;
 }
 
 static void strike_lines(struct deliveries *all, struct delivery *d)
 {
 	for (unsigned i = 0; i < d->lines; i++)
-		journal_strike(all->pen, lines_of(d)[i]);
+		journal_strike(all->pen, d->line[i]);
 }
 
 /*
@@ -94,14 +85,14 @@ static bool note_lines(struct deliveries *all, struct delivery *moved)
 		return false;
 	wire_cursor_init(&cursor, journal_datagram(all->pen), moved->m.len, &moved->h);
 	for (unsigned i = 0; i < moved->lines && wire_next(&cursor, &r) == 0; i++)
-		lines_of(moved)[i] = journal_note_request(all->pen, moved->h.queue_id, r.tag);
+		moved->line[i] = journal_note_request(all->pen, moved->h.queue_id, r.tag);
 	return true;
 }
 
 struct delivery *delivery_move(struct deliveries *all, struct delivery *d, bool is_of_queue)
 {
 	const unsigned lines = is_of_queue ? d->h.count : 0;
-	const size_t size = sizeof *d + lines * sizeof(uint32_t) + d->m.len;
+	const size_t size = moved_size(d, lines);
 	struct delivery *moved;
 
 	if ((!is_of_queue && d->h.channel != WIRE_CHANNEL_FD) || !may_move(all, d) ||
@@ -111,13 +102,14 @@ struct delivery *delivery_move(struct deliveries *all, struct delivery *d, bool 
 	if (!moved)
 		return d;
 	*moved = *d;
-	moved->is_moved = true;
+	moved->line = (uint32_t *)(void *)(moved + 1);
 	moved->lines = lines;
+	moved->moved = moved->line + lines;
 	if (lines > 0 && !note_lines(all, moved)) {
 		free(moved);
 		return d;
 	}
-	memcpy((void *)(lines_of(moved) + lines), journal_datagram(all->pen), d->m.len);
+	memcpy(moved->line + lines, journal_datagram(all->pen), d->m.len);
 	free_slot(all, d);
 	all->moved_bytes += size;
 	return moved;
@@ -126,12 +118,12 @@ struct delivery *delivery_move(struct deliveries *all, struct delivery *d, bool 
 void delivery_forget(struct deliveries *all, struct delivery *d)
 {
 	all->waiting--;
-	if (!d->is_moved) {
+	if (!d->moved) {
 		free_slot(all, d);
 		return;
 	}
 	strike_lines(all, d);
-	all->moved_bytes -= moved_size(d);
+	all->moved_bytes -= moved_size(d, d->lines);
 	free(d);
 }
 
@@ -139,19 +131,19 @@ void delivery_forget(struct deliveries *all, struct delivery *d)
 
 void delivery_take_in_hand(struct deliveries *all, const struct delivery *d)
 {
-	if (!d->is_moved)
+	if (!d->moved)
 		journal_use_slot(all->pen, (unsigned)(d - all->all));
 }
 
 const void *delivery_bytes(const struct deliveries *all, const struct delivery *d)
 {
-	return d->is_moved ? moved_bytes(d) : journal_datagram(all->pen);
+	return d->moved ? d->moved : journal_datagram(all->pen);
 }
 
 void delivery_at_request(struct deliveries *all, const struct delivery *d, unsigned i)
 {
-	if (!d->is_moved)
+	if (!d->moved)
 		journal_turn_request(all->pen, i);
 	else
-		journal_turn(all->pen, i < d->lines ? ((const uint32_t *)(const void *)(d + 1))[i] : JOURNAL_NONE);
+		journal_turn(all->pen, i < d->lines ? d->line[i] : JOURNAL_NONE);
 }

@@ -20,13 +20,14 @@ struct delivery {
 	struct wire_header h;
 	struct wire_cursor cursor; /* the requests that are left */
 	unsigned next_fd;
-	int err;                /* what all of its requests are told; 0: they are done */
-	bool is_too_much;       /* its user's share does not allow of more beginnings */
-	bool is_begun;          /* `c` and `cursor` are set */
-	bool is_moved;          /* out of its slot */
-	struct channel *c;      /* where they report; NULL: nowhere. One reference */
-	unsigned place, queued; /* what counts of it in its user's share */
-	unsigned lines;         /* of the journal, which stand for it if it was moved */
+	int err;           /* what all of its requests are told; 0: they are done */
+	bool is_too_much;  /* its user's share does not allow of more beginnings */
+	bool is_begun;     /* `c` and `cursor` are set */
+	struct channel *c; /* where they report; NULL: nowhere. One reference */
+	unsigned place;    /* of its user's share, in which what is left of `turn` counts */
+	const void *moved; /* its bytes, if they are no longer in a slot, */
+	uint32_t *line;    /* and so many lines of the journal that stand for it */
+	unsigned lines;
 };
 
 struct deliveries {

@@ -372,10 +372,9 @@ static bool begin(struct inbox *in, struct delivery *d)
 /* So many of its requests have yet to be begun. */
 static void unqueue(struct inbox *in, struct delivery *d, unsigned left)
 {
-	if (d->queued <= left)
+	if (d->turn.left <= left)
 		return;
-	share_unqueue(in->config.engine->shares, in->config.slot, d->place, d->queued - left);
-	d->queued = left;
+	share_unqueue(in->config.engine->shares, in->config.slot, d->place, d->turn.left - left);
 	turns_did(&in->turns, &d->turn, left);
 }
 
@@ -538,7 +537,6 @@ static void take_in(struct inbox *in, struct delivery *d)
 	turn_init(&d->turn);
 	if (d->err == 0 && !kept_out &&
 		share_queue(e->shares, e->slot, uid, d->h.count, e->loop.now_ns, &d->place) == 0) {
-		d->queued = d->h.count;
 		d = make_room(in, d);
 		turns_add(&in->turns, &d->turn, uid, d->h.count, e->loop.now_ns);
 		return;
@@ -583,7 +581,7 @@ static bool users_rest(const struct inbox *in)
 	return inbox_is_shared(in) && !deliveries_are_many(&in->held);
 }
 
-uint64_t inbox_rest_ns(const struct inbox *in)
+uint64_t inbox_pause_ns(const struct inbox *in)
 {
 	return in->held.waiting > 0 ? turns_rest_ns(&in->turns, clock_now_ns(), users_rest(in)) : 0;
 }
@@ -616,7 +614,9 @@ bool inbox_work(struct inbox *in)
 	user = turn->user;
 	price = d->h.channel == WIRE_CHANNEL_QUEUE ? PRICE_IN_QUEUE : PRICE_OF_CALL;
 	work_on(in, d);
-	now = is_shared ? clock_now_ns() : start;
-	turns_charge(&in->turns, user, now - start, price, now);
+	if (is_shared) {
+		now = clock_now_ns();
+		turns_charge(&in->turns, user, now - start, price, now);
+	}
 	return true;
 }

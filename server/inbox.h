@@ -47,7 +47,7 @@ bool inbox_receive(struct inbox *in, int sock);
 bool inbox_work(struct inbox *in);
 
 /* If all of whom something waits are at rest or left alone: until one of them goes on, in ns. Else 0. */
-uint64_t inbox_rest_ns(const struct inbox *in);
+uint64_t inbox_pause_ns(const struct inbox *in);
 
 /* Whether users compete, or one is left alone, so that it is good for others to receive what comes although something waits. */
 bool inbox_is_shared(const struct inbox *in);

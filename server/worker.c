@@ -478,13 +478,13 @@ static struct worker *worker_new(const struct worker_config *config)
 }
 
 /*
- * Waits for events: as long as there is nothing to do, or while all of whom something waits are at rest or left alone. One look at the clock
- * decides of both: a rest that is over at a second one would be slept through. 0, or -1 and errno.
+ * Waits for events: as long as there is nothing to do, or while all of whom something waits are at rest or left alone. One look
+ * at the clock decides of both: a rest that is over at a second one would be slept through. 0, or -1 and errno.
  */
 static int wait_for_events(struct worker *w)
 {
 	struct engine *e = &w->engine;
-	const uint64_t rest_ns = inbox_rest_ns(&w->inbox);
+	const uint64_t rest_ns = inbox_pause_ns(&w->inbox);
 	const int timeout = engine_timeout_ms(e, nap_ms(w, rest_ns));
 
 	if (timeout > 0 && w->requests.watched && w->inbox.held.waiting == 0)

@@ -99,7 +99,7 @@ TEST_F(Delivery, MovedToLines)
 		delivery *first = delivery_move(all, receive_one(all), true);
 		delivery *second = delivery_move(all, receive_one(all), true);
 
-		EXPECT_TRUE(first->is_moved && second->is_moved);
+		EXPECT_TRUE(first->moved && second->moved);
 		EXPECT_EQ(0U, all->used);
 		EXPECT_EQ(2U, all->waiting);
 		EXPECT_EQ((std::vector<uint64_t>{1, 2}), tags_of(all, first));
@@ -122,7 +122,7 @@ TEST_F(Delivery, NothingIsLeftOfWhatWasMoved)
 
 			ASSERT_NE(nullptr, d);
 			d = delivery_move(all, d, i % 2 == 0);
-			ASSERT_TRUE(d->is_moved);
+			ASSERT_TRUE(d->moved);
 			forget(all, d);
 		}
 		EXPECT_EQ(0U, all->moved_bytes);
@@ -177,7 +177,7 @@ TEST_F(Delivery, OthersStay)
 
 			ASSERT_NE(nullptr, d);
 			EXPECT_EQ(d, delivery_move(all, d, d->h.channel == WIRE_CHANNEL_QUEUE)) << i;
-			EXPECT_FALSE(d->is_moved) << i;
+			EXPECT_FALSE(d->moved) << i;
 			EXPECT_EQ(LINES, journal_left(all->pen)) << i;
 		}
 		EXPECT_EQ(5U, all->used);
