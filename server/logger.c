@@ -221,16 +221,25 @@ int logger_watch(struct logger *l, uint64_t now_ns)
 	return (int)((l->due_ns - now_ns) / 1000000) + 1;
 }
 
-/* Whether it has ended in time. */
-static bool await_end(const struct logger *l)
+/* Whether it has ended in time, and with what status. */
+static bool await_end(const struct logger *l, int *status)
 {
 	const int process = l->pid > 0 ? os_watch_process(l->pid) : -1;
 	const bool ended = process >= 0 && await(process);
 
 	if (process >= 0)
 		close(process);
-	if (ended)
-		waitpid(l->pid, NULL, WNOHANG);
+	return ended && waitpid(l->pid, status, WNOHANG) == l->pid;
+}
+
+/* All has been written: it ends in another way where it was killed, by somebody or for want of memory. */
+static bool await_all(struct logger *l)
+{
+	int status = 0;
+	bool ended = await_end(l, &status);
+
+	if (ended && status != 0 && start(l) == 0)
+		ended = await_end(l, &status);
 	return ended;
 }
 
@@ -241,7 +250,7 @@ void logger_finish(struct logger *l)
 	if (l->pid == 0)
 		start(l);                 /* for what has been said since */
 	shutdown(STDERR_FILENO, SHUT_WR); /* for everybody's copies; what is in it is still read */
-	if (await_end(l)) {
+	if (await_all(l)) {
 		log_directly();
 		move_to_stderr(park_copy(l->original));
 	}
