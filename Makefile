@@ -36,7 +36,8 @@ SERVER_SRC := server/access.c server/account.c server/begin.c server/bytes.c ser
 	server/options.c server/pace.c server/park.c server/ping.c server/pipes.c server/pool.c server/privilege.c \
 	server/queue.c server/reader.c server/register.c server/registry.c server/request.c server/residency.c \
 	server/restart.c server/root.c server/second.c server/shares.c server/stats.c server/stuck.c server/suspects.c \
-	server/table.c server/tick.c server/timer.c server/transfer.c server/turns.c server/watch.c server/worker.c server/writer.c \
+	server/table.c server/tick.c server/timer.c server/touch.c server/transfer.c server/turns.c server/watch.c \
+	server/worker.c server/writer.c \
 	$(wildcard server/os/$(OS)/*.c)
 MAIN_SRC := server/main.c
 

@@ -412,6 +412,13 @@ void closer_close_later(int fd)
 		close(fd);
 }
 
+void closer_settle_later(void)
+{
+	for (unsigned i = 0; i < closer.gathered; i++)
+		closer_close_later(closer.gather[i]);
+	closer.gathered = 0;
+}
+
 void closer_close_file(int fd, bool has_name)
 {
 	struct os_look look;

@@ -46,6 +46,9 @@ void closer_gather(void);
 void closer_settle(void);
 void closer_finish(void);
 
+/* What was gathered is closed in other processes, as if by closer_close_later(). */
+void closer_settle_later(void);
+
 /* In every round of the loop: sees to those that are under way. */
 void closer_work(uint64_t now_ns);
 

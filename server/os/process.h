@@ -66,6 +66,7 @@ enum os_fate os_fate(pid_t pid);
 /* What another process is at, and has used. False if there is none. Linux: proc_pid_stat(5). */
 struct os_process_view {
 	bool is_uninterruptible; /* it waits where not even SIGKILL wakes it */
+	bool is_stopped;         /* by a signal or a debugger; it is in no call then */
 	uint64_t cpu_ns;
 };
 bool os_view_process(pid_t pid, struct os_process_view *out);

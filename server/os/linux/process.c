@@ -310,6 +310,7 @@ bool os_view_process(pid_t pid, struct os_process_view *out)
 	if (!at || at[1] == '\0')
 		return false;
 	out->is_uninterruptible = at[2] == 'D';
+	out->is_stopped = at[2] == 'T' || at[2] == 't';
 	/* The twelfth and thirteenth field after the name: in user and in kernel mode. */
 	for (int field = 0; at && field < 12; field++)
 		at = strchr(at + 1, ' ');
