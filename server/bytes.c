@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Which bytes a transfer moves next, how many of them, and in which way. */
 #include "server/os/files.h"
+#include "server/touch.h"
 #include "server/transfer_state.h"
 
 #include <errno.h>
@@ -166,6 +167,7 @@ static enum move_result rest(struct transfer *t)
 
 enum move_result transfer_move_some(struct transfer *t, uint64_t budget)
 {
+	const bool may_hang = dest_may_hang(&t->kind);
 	enum move_result result;
 	int err;
 
@@ -186,8 +188,12 @@ enum move_result transfer_move_some(struct transfer *t, uint64_t budget)
 			return rest(t);
 		budget = most < budget ? most : budget;
 	}
+	if (may_hang && !touch_begin(&t->owner))
+		return MOVE_MORE;
 	result = move_on(t, budget);
 	err = errno;
+	if (may_hang)
+		touch_end();
 	note_moved(t);
 	errno = err;
 	return result;

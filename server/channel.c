@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/channel.h"
 
-#include "server/closer.h"
 #include "server/os/files.h"
+#include "server/touch.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -30,6 +30,7 @@ struct channel *channel_new(struct loop *loop, struct stats *own, int fd, unsign
 		.refs = 1,
 	};
 	list_init(&c->transfers);
+	list_init(&c->held_up);
 	return c;
 }
 
@@ -42,10 +43,11 @@ static counter *lingerers(struct channel *c)
 static void channel_free(struct channel *c)
 {
 	loop_unwatch(c->loop, &c->source);
+	list_remove(&c->held_up);
 	if (c->has_name)
-		closer_close(c->source.fd);
+		touch_close(&c->who, c->source.fd);
 	else
-		close(c->source.fd);
+		touch_close_pipe(&c->who, c->source.fd);
 	if (c->lingering)
 		counter_add(lingerers(c), (uint64_t)-1);
 	free(c);
@@ -62,7 +64,7 @@ static int ask(struct channel *c, unsigned events)
 /* Errors are always reported; room only where somebody waits for it. */
 static int watch(struct channel *c)
 {
-	bool kept = c->len > 0 && !c->corked;
+	bool kept = c->len > 0 && !c->corked && list_empty(&c->held_up);
 
 	if (c->wants_room)
 		return ask(c, POLLER_OUT);
@@ -78,7 +80,7 @@ static void set_gone(struct channel *c)
 }
 
 /* A frame that was refused for want of room stays; all others that were written leave. */
-static void flush(struct channel *c)
+static void write_kept(struct channel *c)
 {
 	unsigned at = 0;
 
@@ -109,6 +111,29 @@ static void flush(struct channel *c)
 	memmove(c->kept, c->kept + at, c->len);
 	if ((c->len > 0 || c->watching & POLLER_OUT) && watch(c) < 0)
 		set_gone(c); /* nothing would ever wake us to write the rest */
+}
+
+static struct list *all_held_up(void)
+{
+	static struct list all;
+
+	if (!all.next)
+		list_init(&all);
+	return &all;
+}
+
+/* That there is room for them is no news then. */
+static void flush(struct channel *c)
+{
+	list_remove(&c->held_up);
+	if (touch_begin(&c->who)) {
+		write_kept(c);
+		touch_end();
+		return;
+	}
+	list_append(all_held_up(), &c->held_up);
+	if (c->watching & POLLER_OUT && watch(c) < 0)
+		set_gone(c);
 }
 
 static void put(struct channel *c, const void *frame)
@@ -147,15 +172,18 @@ static void refuse(struct channel *c, const struct sfd_file_info *refusal, uint3
 static bool progress(struct channel *c, const struct sfd_xfer_stat *stat)
 {
 	unsigned char frame[WIRE_FRAME_SIZE];
+	bool written;
 
 	if (c->gone || c->len > 0)
 		return false;
+	if (!touch_begin(&c->who))
+		return false;
 	wire_put_stat(frame, stat);
-	if (os_write_pipe(c->source.fd, frame, sizeof frame) > 0)
-		return true;
-	if (errno != EAGAIN && errno != EINTR)
+	written = os_write_pipe(c->source.fd, frame, sizeof frame) > 0;
+	if (!written && errno != EAGAIN && errno != EINTR)
 		set_gone(c);
-	return false;
+	touch_end();
+	return written;
 }
 
 static void uncork(struct channel *c)
@@ -187,6 +215,17 @@ static const struct channel_ops pipe_ops = {
 	.unused = unused,
 };
 
+/* Frames have been written, perhaps, or the reader has gone. */
+static void see_to(struct channel *c)
+{
+	if (c->refs == 0) {
+		if (c->len == 0)
+			channel_free(c);
+	} else if (!c->gone && c->len == 0 && c->on_change) {
+		c->on_change(c);
+	}
+}
+
 static void on_event(struct source *source, unsigned events)
 {
 	struct channel *c = container_of(source, struct channel, source);
@@ -195,10 +234,29 @@ static void on_event(struct source *source, unsigned events)
 		set_gone(c);
 	else if (c->len > 0)
 		flush(c);
-	if (c->refs == 0) {
-		if (c->len == 0)
-			channel_free(c);
-	} else if (!c->gone && c->len == 0 && c->on_change) {
-		c->on_change(c);
+	see_to(c);
+}
+
+void channels_try_again(void)
+{
+	struct list again;
+
+	list_init(&again);
+	while (!list_empty(all_held_up())) {
+		struct list *n = all_held_up()->next;
+
+		list_remove(n);
+		list_append(&again, n);
 	}
+	while (!list_empty(&again)) {
+		struct channel *c = container_of(again.next, struct channel, held_up);
+
+		flush(c);
+		see_to(c);
+	}
+}
+
+bool channels_are_held_up(void)
+{
+	return !list_empty(all_held_up());
 }

@@ -7,6 +7,7 @@
 #define SFD_CHANNEL_H
 
 #include "lib/wire.h"
+#include "server/access.h"
 #include "server/list.h"
 #include "server/loop.h"
 #include "server/stats.h"
@@ -34,6 +35,8 @@ struct channel {
 	struct source source; /* source.fd: what is written to, owned */
 	struct loop *loop;
 	struct stats *own;
+	struct owner who;      /* whose it is: touch.h */
+	struct list held_up;   /* a worker hangs in what is his, so its frames wait */
 	struct list transfers; /* those that report here (transfer.on_channel) */
 	/* The reader went, or room came (once all kept frames were written). May be NULL until there are transfers. */
 	void (*on_change)(struct channel *c);
@@ -54,6 +57,10 @@ struct channel {
  * (information and outcome; progress is dropped). NULL and errno: fd is still the caller's.
  */
 struct channel *channel_new(struct loop *loop, struct stats *own, int fd, unsigned requests);
+
+/* Those whose frames wait because a worker hangs: whether there are any; and tries to write them, now and then. */
+bool channels_are_held_up(void);
+void channels_try_again(void);
 
 /* One more, one fewer user. With the last one's going the channel is closed, as soon as its frames are written. */
 static inline void channel_take(struct channel *c)

@@ -40,6 +40,13 @@ static inline bool dest_is_written(enum dest_kind kind)
 	return kind == DEST_FILE || kind == DEST_DEVICE;
 }
 
+/* Whether its owner can hold on to whoever writes to it (touch.h): all others have no such lock, or are written by helpers. */
+static inline bool dest_may_hang(const struct dest *dest)
+{
+	return dest->kind == DEST_PIPE ||
+	       (!dest->is_unix && (dest->kind == DEST_STREAM || dest->kind == DEST_STREAM_BLOCKING));
+}
+
 /*
  * Whether the descriptor can be a status channel: a pipe open for writing only. (One open for both is its own reader, so
  * nobody would see its client go.) `*has_name`: it is a FIFO.

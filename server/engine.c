@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/engine.h"
 
+#include "server/channel.h"
 #include "server/os/files.h"
 #include "server/transfer.h"
 
@@ -40,7 +41,7 @@ int engine_timeout_ms(const struct engine *e, int max_ms)
 	int jobs_ms = jobs_nap_ms(&e->jobs), pipes_ms = pipes_nap_ms(&e->pipes);
 	uint64_t ms;
 
-	if (!list_empty(&e->alone) && max_ms > SUSPECTS_LOOK_MS)
+	if ((!list_empty(&e->alone) || channels_are_held_up()) && max_ms > SUSPECTS_LOOK_MS)
 		max_ms = SUSPECTS_LOOK_MS;
 	if (jobs_ms >= 0 && jobs_ms < max_ms)
 		max_ms = jobs_ms;
@@ -69,6 +70,7 @@ void engine_look_around(struct engine *e)
 
 	if (!suspects_look(&e->suspects, &view, e->loop.now_ns))
 		return;
+	channels_try_again();
 	while (!list_empty(&e->alone)) {
 		struct list *n = e->alone.next;
 

@@ -8,6 +8,7 @@
 #include "server/fdpass.h"
 #include "server/os/process.h"
 #include "server/request.h"
+#include "server/touch.h"
 #include "server/transfer.h"
 
 #include <assert.h>
@@ -244,10 +245,12 @@ static struct channel *open_channel(struct inbox *in, struct delivery *d)
 	if (dest_is_channel(p.fd, &has_name) && !(poll(&p, 1, 0) > 0 && p.revents & POLLERR))
 		c = channel_new(
 			&in->config.engine->loop, in->config.engine->own, p.fd, d->h.count > 0 ? d->h.count : 1);
-	if (c)
+	if (c) {
 		c->has_name = has_name;
-	else
+		c->who = d->m.owner;
+	} else {
 		closer_close(p.fd);
+	}
 	return c;
 }
 
@@ -462,7 +465,8 @@ static bool work_on(struct inbox *in, struct delivery *d)
 	unqueue(in, d, goes_on ? d->cursor.count : 0);
 	if (!goes_on)
 		let_go(in, d);
-	closer_finish(); /* before anybody can read that it is over */
+	touch_settle(&d->m.owner); /* before anybody can read that it is over */
+	closer_finish();
 	if (d->c && (!goes_on || !inbox_is_shared(in)))
 		channel_uncork(d->c);
 	if (d->c && !goes_on)

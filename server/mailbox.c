@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/mailbox.h"
 
-#include "server/closer.h"
 #include "server/fdpass.h"
 #include "server/loop.h"
+#include "server/touch.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -92,7 +92,7 @@ static void letter_free(struct outbox *o, struct letter *l)
 	o->count[l->slot]--;
 	o->total--;
 	o->fds -= l->fd >= 0;
-	closer_close(l->fd);
+	touch_close(&l->mail.owner, l->fd);
 	if (o->gone)
 		o->gone(o->arg, &l->mail);
 	free(l);
@@ -138,12 +138,12 @@ int outbox_send(struct outbox *o, unsigned slot, const struct mail *m, int fd)
 
 	/* The usual case: an empty outbox, and room in the mailbox. */
 	if (list_empty(&o->letters[slot]) && (mailbox_send(o->boxes[slot], m, fd) == 0 || !mailbox_must_wait(errno))) {
-		closer_close(fd);
+		touch_close(&m->owner, fd);
 		return 0;
 	}
 	l = has_room(o, slot, m, fd) ? malloc(sizeof *l + body_size(m)) : NULL;
 	if (!l) {
-		closer_close(fd);
+		touch_close(&m->owner, fd);
 		return -1;
 	}
 	*l = (struct letter){.slot = slot, .fd = fd, .mail = *m};

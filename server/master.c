@@ -87,6 +87,7 @@ static struct worker_config worker_config(const struct master *m, unsigned slot,
 		.max_readahead = config->options->max_readahead,
 		.user_paces = m->user_paces,
 		.shares = m->shares,
+		.touches = m->touches,
 		.busy_poll_us = os_cpu_quota() < 200 ? 0 : config->options->busy_poll_us,
 		.readers = config->options->readers,
 		.max_pipes = config->max_pipes,
@@ -162,6 +163,7 @@ void master_forget_worker(struct master *m, unsigned slot, uint32_t delay, bool 
 {
 	struct child *child = &m->children[slot];
 
+	touches_release(m->touches, slot, child->pid);
 	child->pid = 0;
 	child->respawn_ns = clock_now_ns() + (uint64_t)delay * 1000000;
 	atomic_compare_exchange_strong(&m->stats[0].polling, &(uint32_t){slot + 1}, 0);
@@ -367,12 +369,14 @@ static int prepare(struct master *m)
 	};
 
 	m->shares = shares_new(&limits, m->config->workers);
+	m->touches = touches_new();
 	m->stats = stats_new(m->config->workers);
 	m->pools = pools_new(o->readers, o->readers_per_device);
 	m->user_paces = o->max_rate_per_user > 0 ? user_paces_new(o->max_rate_per_user) : NULL;
-	if (!m->shares || !m->stats || !m->pools || (o->max_rate_per_user > 0 && !m->user_paces) || set_signals() < 0 ||
-		pipe2(m->life, O_CLOEXEC) < 0 || logger_start(&m->logger, m->life[0], m->config->identity) < 0 ||
-		make_mailboxes(m) < 0 || prepare_helpers(m) < 0 || prepare_queues(m) < 0) {
+	if (!m->shares || !m->touches || !m->stats || !m->pools || (o->max_rate_per_user > 0 && !m->user_paces) ||
+		set_signals() < 0 || pipe2(m->life, O_CLOEXEC) < 0 ||
+		logger_start(&m->logger, m->life[0], m->config->identity) < 0 || make_mailboxes(m) < 0 ||
+		prepare_helpers(m) < 0 || prepare_queues(m) < 0) {
 		log_line(LOG_LEVEL_ERROR, "cannot start: %s", strerror(errno));
 		return errno;
 	}

@@ -9,6 +9,7 @@
 #include "server/registry.h"
 #include "server/restart.h"
 #include "server/shares.h"
+#include "server/touch.h"
 #include "server/watch.h"
 
 enum { SPARE_JOURNALS = 8 }; /* so many workers may be replaced before the kernel lets go of them */
@@ -46,6 +47,7 @@ struct master {
 	uint64_t watched_ns;           /* when it was looked whether workers are stuck */
 	struct user_paces *user_paces; /* NULL: no limit */
 	struct shares *shares;
+	struct touches *touches;
 	struct pools *pools;
 	struct helpers helpers;
 	struct logger logger;

@@ -2,6 +2,7 @@
 /* Second messages: what is asked of a transfer that there is, directly or by another worker's mail. */
 #include "server/closer.h"
 #include "server/os/process.h"
+#include "server/touch.h"
 #include "server/transfer_state.h"
 
 #include <errno.h>
@@ -27,7 +28,7 @@ static int equip(struct transfer *t, const struct wire_request *r, int *dest)
 	int err = *dest < 0 ? EMFILE : dest_classify(*dest, &d); /* EMFILE: mailed, but there was no room for it here */
 
 	if (err != 0)
-		closer_close(*dest);
+		touch_close(&t->owner, *dest);
 	else
 		err = transfer_set_dest(t, *dest, &d);
 	*dest = -1;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Users on whose account another worker seems to hang in the kernel, in a pipe or socket whose lock its owner holds for as long
- * as he likes. What else they send may be of that kind, so the workers that are left leave it alone until the other one has come
- * back, or is replaced: one worker is held up by it, and not all. (Two that touch such a thing at the same moment both are.)
- * That is for the others' sake. Where there are none what a user sends is not left alone, since it may be the disk that the other
- * worker waits for, whatever it was told of that; nor is what they send who have no limits.
+ * as he likes. That no second one hangs in such a thing of his is touch.h's; but whatever else he sends may hang as well, so the
+ * workers that are left leave it alone until the other one has come back, or is replaced. That is for the others' sake. Where
+ * there are none what a user sends is not left alone, since it may be the disk that the other worker waits for, whatever it was
+ * told of that; nor is what they send who have no limits.
  */
 #ifndef SFD_SUSPECTS_H
 #define SFD_SUSPECTS_H

@@ -2,6 +2,7 @@
 #include "server/closer.h"
 #include "server/os/files.h"
 #include "server/park.h"
+#include "server/touch.h"
 #include "server/transfer_state.h"
 
 #include <errno.h>
@@ -74,16 +75,22 @@ static void report_end(struct transfer *t, int outcome)
 
 /* ---- The end */
 
+/* What its user has sent is not touched for now. */
+static bool is_left_alone(const struct transfer *t)
+{
+	return suspects_have(&t->engine->suspects, t->owner.uid) || (dest_may_hang(&t->kind) && touch_hangs(&t->owner));
+}
+
 static void let_go_of_dest(struct transfer *t)
 {
 	loop_unwatch(&t->engine->loop, &t->dest);
 	if (t->is_read || t->dest.fd < 0)
 		return;
 	/* Of what is written the last close may write, and ours may be the last; a suspect's close may wait, whatever it is. */
-	if (dest_is_written(t->move.kind) || suspects_have(&t->engine->suspects, t->owner.uid))
+	if (dest_is_written(t->move.kind) || is_left_alone(t))
 		closer_close_later(t->dest.fd);
 	else if (t->move.kind == DEST_PIPE && !t->kind.has_name)
-		closer_close_harmless(t->dest.fd);
+		touch_close_pipe(&t->owner, t->dest.fd);
 	else if (t->move.kind == DEST_PIPE || t->move.kind == DEST_TERMINAL)
 		closer_close(t->dest.fd);
 	else
@@ -113,7 +120,7 @@ static void let_go_of_files(struct transfer *t)
 		closer_close_later(t->file.fd);
 	t->file.fd = -1;
 	if (!t->channel->corked)
-		closer_settle(); /* what is said there may be read at once, and all must be closed by then */
+		touch_settle(&t->owner); /* what is said there may be read at once, and all must be closed by then */
 }
 
 static void transfer_free(struct transfer *t)
@@ -322,10 +329,12 @@ bool transfer_left_alone(struct list *run)
 {
 	struct transfer *t = container_of(run, struct transfer, run);
 
-	if (!suspects_have(&t->engine->suspects, t->owner.uid))
+	if (!is_left_alone(t))
 		return false;
 	if (t->cold)
 		cold_rest(t->cold); /* others may need its pipe */
+	if (stop_waiting_for_dest(t) < 0)
+		return false; /* its turn finds out what is wrong */
 	list_append(&t->engine->alone, run);
 	return true;
 }
@@ -478,7 +487,7 @@ static enum move_result move_first(struct transfer *t)
 {
 	const uint64_t most = t->engine->first_quantum, left = move_left(&t->move);
 
-	if (suspects_have(&t->engine->suspects, t->owner.uid))
+	if (is_left_alone(t))
 		return MOVE_MORE; /* which leaves it alone when its turn comes */
 	return transfer_move_some(t, left <= most + most / 2 ? left : most);
 }

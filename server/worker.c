@@ -9,6 +9,7 @@
 #include "server/os/files.h"
 #include "server/os/process.h"
 #include "server/tick.h"
+#include "server/touch.h"
 #include "server/transfer.h"
 
 #include <errno.h>
@@ -121,7 +122,7 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 	case MAIL_UNKNOWN: /* for the master only */
 		break;
 	}
-	closer_close(fd);
+	touch_close(&m->owner, fd);
 }
 
 /* How many letters there were. */
@@ -463,6 +464,7 @@ static struct worker *worker_new(const struct worker_config *config)
 	w->config = config;
 	engine.pen = &w->pen;
 	closer_init(config->root->local ? config->root->device : 0, config->readers);
+	touch_init(config->touches, config->shares, config->slot, &config->stats[config->slot]);
 	outbox_init(&w->outbox, config->mailboxes, config->workers, letter_fds(config));
 	if (open_journal(w) < 0 || engine_init(&w->engine, &engine) < 0 || watch_all(w) < 0)
 		return NULL; /* the process ends, and everything with it */

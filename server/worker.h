@@ -21,8 +21,9 @@ struct worker_config {
 	unsigned open_timeout_ms;
 	unsigned io_timeout_ms; /* these two 0: none */
 	unsigned idle_timeout_ms;
-	unsigned max_readahead;          /* pages */
-	struct user_paces *user_paces;   /* NULL: no limit */
+	unsigned max_readahead;        /* pages */
+	struct user_paces *user_paces; /* NULL: no limit */
+	struct touches *touches;
 	struct shares *shares;           /* what users hold of it all */
 	unsigned busy_poll_us;           /* 0: not at all */
 	unsigned readers;                /* of each kind */

@@ -82,6 +82,45 @@ class Stuck : public ColdTest
 		return 0;
 	}
 
+	// Workers that wait for a lock, or something else that no signal ends.
+	int hanging()
+	{
+		const std::vector<pid_t> all = daemon().workers();
+
+		return (int)std::count_if(all.begin(), all.end(), waits_for_file);
+	}
+
+	// A client, which ends as it should once it has all that it asks for by calls and by a queue, when it is told to.
+	[[noreturn]] void ask_for_all(const std::vector<Ends> &pipes, int socket, int ready, int go)
+	{
+		const int srv = daemon().connect();
+		const Ends free = make_pipe();
+		std::vector<int> dests = {socket}, channels;
+		Queue q(srv, 16);
+		char byte;
+
+		alarm(100);
+		for (const Ends &p : pipes)
+			dests.push_back(p.in);
+		q.send("canary", free.in, 100); /* it is known to the workers then */
+		q.expect_success(100, 1000);
+		if (write(ready, "", 1) != 1 || read(go, &byte, 1) != 1)
+			_exit(1);
+		for (size_t i = 0; i < dests.size(); i++) {
+			channels.push_back(sfd_send(srv, "canary", dests[i], 0, 0, false));
+			q.send("canary", dests[i], i);
+		}
+		if (q.submit() != 0 || write(ready, "", 1) != 1)
+			_exit(2);
+		for (size_t i = 0; i < dests.size(); i++)
+			q.expect_success(i, 1000);
+		for (const int channel : channels) {
+			if (await(channel, POLLIN) == 0)
+				_exit(3);
+		}
+		_exit(HasFailure() ? 4 : 0);
+	}
+
 	void expect_replaced(pid_t worker, size_t workers)
 	{
 		EXPECT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
@@ -327,16 +366,21 @@ class StuckByUser : public Stuck
 	// Has a worker hang on a request of that user, who stays there for it to be made.
 	void wedge()
 	{
+		const Ends asked = make_pipe();
+
 		locked_.push_back(make_pipe());
 		children_.push_back(hang_on(locked_.back()));
 		const pid_t client = fork();
 		if (client == 0) {
 			alarm(100);
-			if (!become(USER) || sfd_send(daemon().connect(), "canary", locked_.back().in, 0, 0, false) < 0)
+			if (!become(USER) ||
+				sfd_send(daemon().connect(), "canary", locked_.back().in, 0, 0, false) < 0 ||
+				write(asked.in, "", 1) != 1)
 				_exit(1);
 			pause();
 		}
 		children_.push_back(client);
+		ASSERT_NE(0, await(asked.out, POLLIN));
 	}
 	void await_replaced(size_t n)
 	{
@@ -400,11 +444,6 @@ TEST_F(StuckByUser, OneWorkerAndNotTheOther)
 		GTEST_SKIP() << "only root can take another user's part";
 	ASSERT_NO_FATAL_FAILURE(
 		serve({"--worker-timeout", "0", "--socket-mode", "0666", "--allow-user", std::to_string(USER)}, 2));
-	const auto hanging = [&] {
-		const std::vector<pid_t> all = daemon().workers();
-
-		return std::count_if(all.begin(), all.end(), waits_for_file);
-	};
 	canary(); /* without others he would hold up nobody but himself */
 	wedge();
 	ASSERT_TRUE(eventually([&] { return hanging() == 1; }));
@@ -444,6 +483,80 @@ TEST_F(StuckByUser, OneWorkerAndNotTheOther)
 	EXPECT_TRUE(await_exit(client, &status));
 	EXPECT_EQ(0, status);
 	EXPECT_NE(0, await(ready.out, POLLIN)) << "a queue of his was not to be had";
+	expect_same_workers();
+}
+
+// They all come at the same moment, of several processes: one worker touches what is theirs, and whoever else has such a request waits.
+TEST_F(StuckByUser, OneWorkerHoweverManyAtOnce)
+{
+	constexpr int WORKERS = 3;
+
+	if (!is_root())
+		GTEST_SKIP() << "only root can take another user's part";
+	ASSERT_NO_FATAL_FAILURE(serve(
+		{"--worker-timeout", "0", "--socket-mode", "0666", "--allow-user", std::to_string(USER)}, WORKERS));
+	freeze(daemon().workers());
+	for (int i = 0; i < WORKERS + 2; i++)
+		ASSERT_NO_FATAL_FAILURE(wedge());
+	thaw(daemon().workers());
+	ASSERT_TRUE(eventually([&] { return hanging() > 0; }));
+	for (int i = 0; i < 50; i++) {
+		canary();
+		ASSERT_EQ(1, hanging());
+	}
+	std::this_thread::sleep_for(400ms);
+	canary();
+	EXPECT_EQ(1, hanging());
+	expect_same_workers();
+	fs().release();
+	EXPECT_TRUE(eventually([&] { return hanging() == 0; }));
+	EXPECT_EQ(0, ask(locked_[1].in)) << "it is served again";
+	expect_same_workers();
+}
+
+// The same for one process of a user who has no limits: another process of his is served. By calls and a queue, to pipes and a socket.
+TEST_F(Stuck, OneWorkerHoweverManyAtOnce)
+{
+	constexpr int PIPES = 3, WORKERS = 3;
+	Ends ready = make_pipe(), go = make_pipe(), tcp = make_tcp_pair();
+	std::vector<Ends> pipes;
+	std::vector<pid_t> children;
+	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "0"}, WORKERS));
+	ASSERT_EQ(0, fcntl(tcp.in, F_SETFL, O_NONBLOCK));
+	for (int i = 0; i < PIPES; i++) {
+		pipes.push_back(make_pipe());
+		children.push_back(hang_on(pipes.back()));
+	}
+	children.push_back(hang_on_socket(tcp.in));
+
+	const pid_t client = fork();
+	if (client == 0) {
+		ask_for_all(pipes, tcp.in, ready.in, go.out);
+	}
+	children.push_back(client);
+	const auto next = [&] {
+		char byte;
+
+		return read(ready.out, &byte, 1) == 1;
+	};
+	ready.in.reset();
+	ASSERT_TRUE(next());
+	freeze(daemon().workers());
+	ASSERT_EQ(1, write(go.in, "", 1));
+	ASSERT_TRUE(next());
+	thaw(daemon().workers());
+	ASSERT_TRUE(eventually([&] { return hanging() > 0; }));
+	for (int i = 0; i < 50; i++) {
+		canary();
+		ASSERT_EQ(1, hanging());
+	}
+	fs().release();
+	for (const pid_t pid : children) {
+		int status = -1;
+
+		EXPECT_TRUE(await_exit(pid, &status));
+		EXPECT_EQ(0, status);
+	}
 	expect_same_workers();
 }
 
