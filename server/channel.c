@@ -64,8 +64,10 @@ static int ask(struct channel *c, unsigned events)
 /* Errors are always reported; room only where somebody waits for it. */
 static int watch(struct channel *c)
 {
-	bool kept = c->len > 0 && !c->corked && list_empty(&c->held_up);
+	bool kept = c->len > 0 && !c->corked;
 
+	if (!list_empty(&c->held_up))
+		return ask(c, POLLER_EDGE); /* that there is room is no news */
 	if (c->wants_room)
 		return ask(c, POLLER_OUT);
 	return ask(c, POLLER_EDGE | (kept ? POLLER_OUT : 0));
@@ -109,7 +111,7 @@ static void write_kept(struct channel *c)
 	}
 	c->len -= at;
 	memmove(c->kept, c->kept + at, c->len);
-	if ((c->len > 0 || c->watching & POLLER_OUT) && watch(c) < 0)
+	if ((c->len > 0 || c->wants_room || c->watching & POLLER_OUT) && watch(c) < 0)
 		set_gone(c); /* nothing would ever wake us to write the rest */
 }
 
@@ -122,7 +124,6 @@ static struct list *all_held_up(void)
 	return &all;
 }
 
-/* That there is room for them is no news then. */
 static void flush(struct channel *c)
 {
 	list_remove(&c->held_up);
