@@ -133,7 +133,7 @@ static void flush(struct channel *c)
 		return;
 	}
 	list_append(all_held_up(), &c->held_up);
-	if (c->watching & POLLER_OUT && watch(c) < 0)
+	if (watch(c) < 0)
 		set_gone(c);
 }
 

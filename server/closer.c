@@ -32,7 +32,7 @@ enum {
 	NAP_MS = 2,
 	LONG_NAP_MS = 100, /* between two looks at those who wait for long */
 	SWEEP_LOOK_MS = 100,
-	GATHER_MAX = 160, /* two of each request in a datagram, and some */
+	GATHER_MAX = 512, /* as many as a datagram brings, a file for each of its requests, and some */
 };
 
 /*
@@ -122,7 +122,7 @@ static void close_now(int fd)
 		return;
 	}
 	if (closer.gathered == GATHER_MAX)
-		closer_settle();
+		closer_settle_later();
 	for (i = closer.gathered++; i > 0 && closer.gather[i - 1] > fd; i--)
 		closer.gather[i] = closer.gather[i - 1];
 	closer.gather[i] = fd;
@@ -417,6 +417,11 @@ void closer_settle_later(void)
 	for (unsigned i = 0; i < closer.gathered; i++)
 		closer_close_later(closer.gather[i]);
 	closer.gathered = 0;
+}
+
+bool closer_has_gathered(void)
+{
+	return closer.gathered > 0;
 }
 
 void closer_close_file(int fd, bool has_name)

@@ -49,6 +49,8 @@ void closer_finish(void);
 /* What was gathered is closed in other processes, as if by closer_close_later(). */
 void closer_settle_later(void);
 
+bool closer_has_gathered(void);
+
 /* In every round of the loop: sees to those that are under way. */
 void closer_work(uint64_t now_ns);
 

@@ -51,7 +51,7 @@ static void pass_on(struct inbox *in, struct mail *m, int dest)
 	if (outbox_send(outbox, slot, m, dest) <= 0)
 		journal_strike(in->config.pen, m->line); /* else it is struck out when the letter goes */
 	fault_point("forward-after");
-	closer_settle();
+	touch_settle(&m->owner);
 	/* In this order: our copy is closed when the letter before has been mailed, and so before this one is. */
 	m->kind = MAIL_CLOSED;
 	m->line = JOURNAL_NONE;

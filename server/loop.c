@@ -122,6 +122,7 @@ static int take_events(struct loop *loop, int n)
 {
 	loop->now_ns = clock_now_ns();
 	loop->pending = n < 0 ? 0 : n;
+	loop->next = 0; /* sources may go before they are dispatched */
 	return n < 0 ? -1 : 0;
 }
 
@@ -138,7 +139,7 @@ int loop_rest(struct loop *loop, uint64_t ns)
 
 void loop_dispatch(struct loop *loop)
 {
-	for (loop->next = 0; loop->next < loop->pending;) {
+	while (loop->next < loop->pending) {
 		struct poller_event *e = &loop->batch[loop->next++];
 		struct source *source = e->data;
 

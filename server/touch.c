@@ -23,8 +23,8 @@ enum {
 	HUNG_MAX = 16, /* that a worker remembers */
 };
 
-/* No touch takes longer that does not hang: tick.h ends what else a client can force. */
-static const uint64_t HANGS_NS = UINT64_C(100000000);
+/* No touch takes longer that does not hang: tick.h ends what else a client can force, after 100 ms. */
+static const uint64_t HANGS_NS = UINT64_C(150000000);
 
 struct touches {
 	struct {
@@ -137,11 +137,14 @@ static void wait_a_moment(unsigned turn)
 		sched_yield();
 }
 
-/* If it is held: waits until it may be free. False if whoever holds it hangs. One that is stopped does no more. */
-static bool wait_for(uint32_t place, uint64_t *holder)
+/*
+ * If it is held: waits until it may be free. False if whoever holds it hangs, or if with those before it there has been enough
+ * of waiting. One that is stopped does no more.
+ */
+static bool wait_for(uint32_t place, uint64_t *holder, uint64_t *first_ns)
 {
 	const uint64_t found = *holder;
-	uint64_t since_ns = 0;
+	uint64_t since_ns = 0, now_ns;
 
 	if (is_known_to_hang(place, found))
 		return false;
@@ -149,13 +152,16 @@ static bool wait_for(uint32_t place, uint64_t *holder)
 		wait_a_moment(turn);
 		if (turn < SPINS)
 			continue;
-		if (since_ns == 0)
-			since_ns = clock_now_ns();
-		if (clock_now_ns() - since_ns <= HANGS_NS)
+		now_ns = clock_now_ns();
+		since_ns = since_ns != 0 ? since_ns : now_ns;
+		*first_ns = *first_ns != 0 ? *first_ns : now_ns;
+		if (now_ns - *first_ns <= HANGS_NS)
 			continue;
+		if (now_ns - since_ns <= HANGS_NS)
+			return false;
 		if (is_stopped(found))
 			return true;
-		remember(place, found, clock_now_ns());
+		remember(place, found, now_ns);
 		return false;
 	}
 	*holder = 0;
@@ -164,11 +170,11 @@ static bool wait_for(uint32_t place, uint64_t *holder)
 
 static bool take(uint32_t place)
 {
-	uint64_t holder = 0;
+	uint64_t holder = 0, first_ns = 0;
 
 	touch.self = touch.pid << 32 | ++touch.count;
 	while (!atomic_compare_exchange_strong(&touch.all->places[place], &holder, touch.self)) {
-		if (holder != 0 && !wait_for(place, &holder))
+		if (holder != 0 && !wait_for(place, &holder, &first_ns))
 			return false;
 	}
 	return true;
@@ -235,6 +241,8 @@ void touch_close_pipe(const struct owner *who, int fd)
 
 void touch_settle(const struct owner *who)
 {
+	if (!closer_has_gathered())
+		return;
 	if (!touch_begin(who)) {
 		closer_settle_later();
 		return;

@@ -33,7 +33,7 @@ void touches_release(struct touches *all, unsigned slot, pid_t pid);
 void touch_init(struct touches *all, struct shares *shares, unsigned slot, struct stats *own);
 
 /*
- * Waits until no other worker touches what is his, but not long: false if another one hangs in it. A second one inside a first is
+ * Waits until no other worker touches what is his, but not long: false if another one hangs in it, or they do it in turn. A second one inside a first is
  * part of that.
  */
 bool touch_begin(const struct owner *who);

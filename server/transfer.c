@@ -91,7 +91,9 @@ static void let_go_of_dest(struct transfer *t)
 		closer_close_later(t->dest.fd);
 	else if (t->move.kind == DEST_PIPE && !t->kind.has_name)
 		touch_close_pipe(&t->owner, t->dest.fd);
-	else if (t->move.kind == DEST_PIPE || t->move.kind == DEST_TERMINAL)
+	else if (t->move.kind == DEST_PIPE)
+		touch_close(&t->owner, t->dest.fd);
+	else if (t->move.kind == DEST_TERMINAL)
 		closer_close(t->dest.fd);
 	else
 		closer_close_socket(t->dest.fd, t->kind.is_unix);
@@ -329,7 +331,7 @@ bool transfer_left_alone(struct list *run)
 {
 	struct transfer *t = container_of(run, struct transfer, run);
 
-	if (!is_left_alone(t))
+	if (t->channel->gone || !is_left_alone(t))
 		return false;
 	if (t->cold)
 		cold_rest(t->cold); /* others may need its pipe */

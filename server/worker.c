@@ -123,6 +123,7 @@ static void handle_mail(struct worker *w, const struct mail *m, int fd)
 		break;
 	}
 	touch_close(&m->owner, fd);
+	touch_settle(&m->owner); /* whoever's datagram is in hand, that is not his */
 }
 
 /* How many letters there were. */
