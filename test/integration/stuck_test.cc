@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <thread>
 
@@ -119,6 +120,37 @@ class Stuck : public ColdTest
 				_exit(3);
 		}
 		_exit(HasFailure() ? 4 : 0);
+	}
+
+	// Its reading end waits.
+	static Ends make_full_fifo(const std::string &path)
+	{
+		const std::string page(4096, 'x');
+		Ends f;
+
+		EXPECT_EQ(0, mkfifo(path.c_str(), 0600));
+		f.out.reset(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+		f.in.reset(open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+		while (write(f.in, page.data(), page.size()) > 0)
+			;
+		EXPECT_EQ(EAGAIN, errno);
+		EXPECT_EQ(0, fcntl(f.out, F_SETFL, 0));
+		return f;
+	}
+
+	// A client that asks for one more whenever it is told to, and ends when it is told to once more.
+	[[noreturn]] void send_to_each(const std::vector<Ends> &dests, int ready, int go)
+	{
+		const int srv = daemon().connect();
+		char byte;
+
+		alarm(100);
+		for (const Ends &d : dests) {
+			if (read(go, &byte, 1) != 1 || sfd_send(srv, "canary", d.in, 0, 0, false) < 0 ||
+				write(ready, "", 1) != 1)
+				_exit(1);
+		}
+		_exit(read(go, &byte, 1) == 1 ? 0 : 2);
 	}
 
 	void expect_replaced(pid_t worker, size_t workers)
@@ -545,6 +577,57 @@ TEST_F(Stuck, OneWorkerHoweverManyAtOnce)
 	ASSERT_EQ(1, write(go.in, "", 1));
 	ASSERT_TRUE(next());
 	thaw(daemon().workers());
+	ASSERT_TRUE(eventually([&] { return hanging() > 0; }));
+	for (int i = 0; i < 50; i++) {
+		canary();
+		ASSERT_EQ(1, hanging());
+	}
+	fs().release();
+	for (const pid_t pid : children) {
+		int status = -1;
+
+		EXPECT_TRUE(await_exit(pid, &status));
+		EXPECT_EQ(0, status);
+	}
+	expect_same_workers();
+}
+
+// The daemon's are the last write ends, whose closing needs the lock that a reader has; of FIFOs, which are closed in a way of their own.
+TEST_F(Stuck, OneWorkerHoweverManyCloses)
+{
+	constexpr int FIFOS = 6, WORKERS = 3;
+	const Ends ready = make_pipe(), go = make_pipe();
+	std::vector<Ends> fifos;
+	std::vector<pid_t> children;
+
+	ASSERT_NO_FATAL_FAILURE(serve({"--worker-timeout", "0"}, WORKERS));
+	for (int i = 0; i < FIFOS; i++)
+		fifos.push_back(make_full_fifo(in_root("fifo" + std::to_string(i))));
+	const std::vector<pid_t> workers = daemon().workers();
+	freeze(workers);
+	const pid_t client = fork();
+	if (client == 0)
+		send_to_each(fifos, ready.in, go.out);
+	for (int i = 0; i < FIFOS; i++) {
+		char byte;
+
+		ASSERT_EQ(1, write(go.in, "", 1));
+		ASSERT_EQ(1, read(ready.out, &byte, 1));
+		thaw({workers[i % WORKERS]}); /* so that each has some */
+		canary();
+		freeze({workers[i % WORKERS]});
+		fifos[i].in.reset();
+	}
+	thaw(workers);
+	for (const Ends &f : fifos) {
+		children.push_back(hang([&](int file) {
+			void *map = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+
+			return map != MAP_FAILED && read(f.out, map, 4096) > 0;
+		}));
+	}
+	ASSERT_EQ(1, write(go.in, "", 1));
+	children.push_back(client);
 	ASSERT_TRUE(eventually([&] { return hanging() > 0; }));
 	for (int i = 0; i < 50; i++) {
 		canary();
