@@ -263,7 +263,9 @@ static int wait_for_dest(struct transfer *t)
 		t->move.until_refused = true;
 		return loop_watch(loop, &t->dest, POLLER_OUT | POLLER_EDGE);
 	}
-	return t->dest.watched ? 0 : loop_watch(loop, &t->dest, POLLER_OUT);
+	if (t->dest.watched)
+		return 0;
+	return loop_watch(loop, &t->dest, POLLER_OUT | (t->move.until_refused ? POLLER_EDGE : 0));
 }
 
 /* A destination that has room would be reported all the time while a helper is waited for. 0, or -1 and errno. */
