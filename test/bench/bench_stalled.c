@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Ten thousand transfers whose destinations nobody reads: what they cost the workers in processor time and memory, and
- * what a new request takes beside them. The same requests to a second daemon without stalled transfers, in turn, are the
+ * Ten thousand transfers whose destinations nobody reads: what they cost the workers in processor time, while their sockets fill
+ * and once all are full, and in memory, and what a new request takes beside them. The same requests to a second daemon without stalled transfers, in turn, are the
  * measure. The clients are processes of their own, since each transfer costs its client two descriptors.
  */
 #include "test/bench/common.h"
@@ -25,6 +25,7 @@ enum {
 	CLIENTS = 4,
 	WORKERS_MAX = 256,
 	CPU_SECONDS = 5,
+	FILL_SECONDS = 300,
 	LATENCY_ROUNDS = 20,
 	LATENCY_REQUESTS = 200,
 };
@@ -111,9 +112,26 @@ static struct usage measure(const struct arena *a)
 	return u;
 }
 
-/* A client: starts its transfers, says so, and holds them until it is killed. */
+/* No event tells of that. */
+static void await_full(int socket)
+{
+	for (int i = 0; i < FILL_SECONDS * 100; i++) {
+		struct pollfd p = {.fd = socket, .events = POLLOUT};
+
+		if (poll(&p, 1, 0) == 0)
+			return;
+		usleep(10000);
+	}
+	die("a socket that does not become full");
+}
+
+/* A client: starts its transfers, says so, says when all are stalled, and holds them until it is killed. */
 static _Noreturn void stall(const struct arena *a, int count, int ready)
 {
+	int *dests = calloc((size_t)count, sizeof *dests);
+
+	if (!dests)
+		die("memory");
 	for (int i = 0; i < count; i++) {
 		unsigned char frame[SFD_MAX_RESP_SIZE];
 		int ends[2], status;
@@ -126,20 +144,35 @@ static _Noreturn void stall(const struct arena *a, int count, int ready)
 				die("sfd_send of a stalled transfer");
 			poll(&p, 1, -1);
 		}
-		close(ends[1]);
+		dests[i] = ends[1];
 		if (read(status, frame, sizeof frame) != sizeof frame || sfd_get_stat(frame) != SFD_STAT_OK)
 			die("a stalled transfer was refused");
 	}
+	if (write(ready, "", 1) != 1)
+		die("pipe");
+	for (int i = 0; i < count; i++)
+		await_full(dests[i]);
 	if (write(ready, "", 1) != 1)
 		die("pipe");
 	for (;;)
 		pause();
 }
 
-static void start_stalled(const struct arena *a, pid_t *clients)
+/* Until each client has said so. */
+static void await_clients(int ready)
+{
+	char byte;
+
+	for (int i = 0; i < CLIENTS; i++) {
+		if (read(ready, &byte, 1) != 1)
+			die("a client could not stall its transfers");
+	}
+}
+
+/* What tells when they are stalled. */
+static int start_stalled(const struct arena *a, pid_t *clients)
 {
 	int ready[2];
-	char byte;
 
 	if (pipe2(ready, O_CLOEXEC) < 0)
 		die("pipe");
@@ -151,11 +184,17 @@ static void start_stalled(const struct arena *a, pid_t *clients)
 			stall(a, STALLED / CLIENTS, ready[1]);
 	}
 	close(ready[1]);
-	for (int i = 0; i < CLIENTS; i++) {
-		if (read(ready[0], &byte, 1) != 1)
-			die("a client could not start its transfers");
-	}
-	close(ready[0]);
+	await_clients(ready[0]);
+	return ready[0];
+}
+
+/* Percent of one processor, for a while. */
+static double measure_cpu(const struct arena *a)
+{
+	const double before_s = measure(a).cpu_s;
+
+	sleep(CPU_SECONDS);
+	return (measure(a).cpu_s - before_s) * 100 / CPU_SECONDS;
 }
 
 /* Median microseconds from request to outcome, one at a time. */
@@ -193,25 +232,33 @@ static void make_arena(struct arena *a)
 int main(void)
 {
 	double without[LATENCY_ROUNDS], with[LATENCY_ROUNDS];
-	struct usage before, after, later;
+	struct usage before, after;
 	struct arena busy, idle;
 	pid_t clients[CLIENTS];
+	double filling, full;
+	uint64_t start_ns;
+	int ready;
 
 	make_arena(&busy);
 	make_arena(&idle);
 	latency(&busy);
 	before = measure(&busy);
-	start_stalled(&busy, clients);
+	start_ns = now_ns();
+	ready = start_stalled(&busy, clients);
 	after = measure(&busy);
-	sleep(CPU_SECONDS);
-	later = measure(&busy);
+	filling = measure_cpu(&busy);
+	await_clients(ready);
+	close(ready);
+	start_ns = now_ns() - start_ns;
+	full = measure_cpu(&busy);
 	for (int i = 0; i < LATENCY_ROUNDS; i++) {
 		without[i] = latency(&idle);
 		with[i] = latency(&busy);
 	}
 	printf("%d stalled transfers held\n", STALLED);
-	printf("  processor time of all workers    %8.2f %% of one CPU, over %d s\n",
-		(later.cpu_s - after.cpu_s) * 100 / CPU_SECONDS, CPU_SECONDS);
+	printf("  processor time of all workers    %8.2f %% of one CPU, over %d s, once all their sockets are full\n",
+		full, CPU_SECONDS);
+	printf("  before that                      %8.2f %%; it took %.0f s\n", filling, (double)start_ns / 1e9);
 	printf("  memory of the workers' own       %8.0f bytes each\n", (after.memory - before.memory) / STALLED);
 	printf("  latency of a new request         %8.2f of that without them (medians of %d runs in turn)\n",
 		median(with, LATENCY_ROUNDS) / median(without, LATENCY_ROUNDS), LATENCY_ROUNDS);
