@@ -44,10 +44,7 @@ static void channel_free(struct channel *c)
 {
 	loop_unwatch(c->loop, &c->source);
 	list_remove(&c->held_up);
-	if (c->has_name)
-		touch_close(&c->who, c->source.fd);
-	else
-		touch_close_pipe(&c->who, c->source.fd);
+	touch_close_pipe(&c->who, c->source.fd, c->has_name);
 	if (c->lingering)
 		counter_add(lingerers(c), (uint64_t)-1);
 	free(c);

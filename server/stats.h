@@ -67,10 +67,16 @@ static inline uint64_t counter_get(counter *c)
 	return atomic_load_explicit(c, memory_order_relaxed);
 }
 
+/* Whose work it is now that began at the time of the last stats_client(). */
+static inline void stats_blame(struct stats *own, uid_t uid, pid_t pid)
+{
+	atomic_store_explicit(&own->client, (uint64_t)uid << 32 | (uint32_t)pid, memory_order_relaxed);
+}
+
 /* For the master, and the other workers, if this one does not come back from it. `now_ns`: CLOCK_MONOTONIC, roughly. */
 static inline void stats_client(struct stats *own, uid_t uid, pid_t pid, uint64_t now_ns)
 {
-	atomic_store_explicit(&own->client, (uint64_t)uid << 32 | (uint32_t)pid, memory_order_relaxed);
+	stats_blame(own, uid, pid);
 	atomic_store_explicit(&own->since_ns, now_ns, memory_order_relaxed);
 }
 

@@ -193,7 +193,7 @@ bool touch_begin(const struct owner *who)
 	atomic_store_explicit(&touch.all->held[touch.slot].place, touch.place + 1, memory_order_release);
 	if (!take(touch.place))
 		return false;
-	atomic_store_explicit(&touch.own->client, (uint64_t)who->uid << 32 | (uint32_t)who->pid, memory_order_relaxed);
+	stats_blame(touch.own, who->uid, who->pid);
 	touch.depth = 1;
 	return true;
 }
@@ -229,8 +229,12 @@ void touch_close(const struct owner *who, int fd)
 	touch_end();
 }
 
-void touch_close_pipe(const struct owner *who, int fd)
+void touch_close_pipe(const struct owner *who, int fd, bool has_name)
 {
+	if (has_name) {
+		touch_close(who, fd);
+		return;
+	}
 	if (!touch_begin(who)) {
 		closer_close_later(fd);
 		return;

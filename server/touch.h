@@ -45,8 +45,8 @@ bool touch_hangs(const struct owner *who);
 /* Closes what he has sent, or has another process do so if a worker hangs (closer.h). `fd` may be -1. */
 void touch_close(const struct owner *who, int fd);
 
-/* The same for a pipe that has no name. */
-void touch_close_pipe(const struct owner *who, int fd);
+/* The same for what is known to be a pipe; `has_name`: a FIFO. */
+void touch_close_pipe(const struct owner *who, int fd, bool has_name);
 
 /* The same for what was gathered of his: closer_settle(). */
 void touch_settle(const struct owner *who);

@@ -89,10 +89,8 @@ static void let_go_of_dest(struct transfer *t)
 	/* Of what is written the last close may write, and ours may be the last; a suspect's close may wait, whatever it is. */
 	if (dest_is_written(t->move.kind) || is_left_alone(t))
 		closer_close_later(t->dest.fd);
-	else if (t->move.kind == DEST_PIPE && !t->kind.has_name)
-		touch_close_pipe(&t->owner, t->dest.fd);
 	else if (t->move.kind == DEST_PIPE)
-		touch_close(&t->owner, t->dest.fd);
+		touch_close_pipe(&t->owner, t->dest.fd, t->kind.has_name);
 	else if (t->move.kind == DEST_TERMINAL)
 		closer_close(t->dest.fd);
 	else

@@ -153,6 +153,29 @@ class Stuck : public ColdTest
 		_exit(read(go, &byte, 1) == 1 ? 0 : 2);
 	}
 
+	// And the others serve.
+	void expect_one_hangs()
+	{
+		ASSERT_TRUE(eventually([&] { return hanging() > 0; }));
+		for (int i = 0; i < 50; i++) {
+			canary();
+			ASSERT_EQ(1, hanging());
+		}
+	}
+
+	// Those processes end well once what they wait for comes.
+	void expect_all_go_on(const std::vector<pid_t> &children)
+	{
+		fs().release();
+		for (const pid_t pid : children) {
+			int status = -1;
+
+			EXPECT_TRUE(await_exit(pid, &status));
+			EXPECT_EQ(0, status);
+		}
+		expect_same_workers();
+	}
+
 	void expect_replaced(pid_t worker, size_t workers)
 	{
 		EXPECT_TRUE(daemon().await_log("(pid " + std::to_string(worker) + ") has been stuck for "));
@@ -531,11 +554,7 @@ TEST_F(StuckByUser, OneWorkerHoweverManyAtOnce)
 	for (int i = 0; i < WORKERS + 2; i++)
 		ASSERT_NO_FATAL_FAILURE(wedge());
 	thaw(daemon().workers());
-	ASSERT_TRUE(eventually([&] { return hanging() > 0; }));
-	for (int i = 0; i < 50; i++) {
-		canary();
-		ASSERT_EQ(1, hanging());
-	}
+	ASSERT_NO_FATAL_FAILURE(expect_one_hangs());
 	std::this_thread::sleep_for(400ms);
 	canary();
 	EXPECT_EQ(1, hanging());
@@ -577,19 +596,8 @@ TEST_F(Stuck, OneWorkerHoweverManyAtOnce)
 	ASSERT_EQ(1, write(go.in, "", 1));
 	ASSERT_TRUE(next());
 	thaw(daemon().workers());
-	ASSERT_TRUE(eventually([&] { return hanging() > 0; }));
-	for (int i = 0; i < 50; i++) {
-		canary();
-		ASSERT_EQ(1, hanging());
-	}
-	fs().release();
-	for (const pid_t pid : children) {
-		int status = -1;
-
-		EXPECT_TRUE(await_exit(pid, &status));
-		EXPECT_EQ(0, status);
-	}
-	expect_same_workers();
+	ASSERT_NO_FATAL_FAILURE(expect_one_hangs());
+	expect_all_go_on(children);
 }
 
 // The daemon's are the last write ends, whose closing needs the lock that a reader has; of FIFOs, which are closed in a way of their own.
@@ -628,19 +636,8 @@ TEST_F(Stuck, OneWorkerHoweverManyCloses)
 	}
 	ASSERT_EQ(1, write(go.in, "", 1));
 	children.push_back(client);
-	ASSERT_TRUE(eventually([&] { return hanging() > 0; }));
-	for (int i = 0; i < 50; i++) {
-		canary();
-		ASSERT_EQ(1, hanging());
-	}
-	fs().release();
-	for (const pid_t pid : children) {
-		int status = -1;
-
-		EXPECT_TRUE(await_exit(pid, &status));
-		EXPECT_EQ(0, status);
-	}
-	expect_same_workers();
+	ASSERT_NO_FATAL_FAILURE(expect_one_hangs());
+	expect_all_go_on(children);
 }
 
 // Who has had half as many replaced as can be is kept out until one of them is let go; others are served.
